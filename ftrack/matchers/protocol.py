@@ -1,0 +1,44 @@
+"""What a matcher is: a thing that says how far it looks and measures displacement at nodes."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+
+class Prior(NamedTuple):
+    """The displacement to expect, in pixels to the right and down: one number, or one per node."""
+
+    dx: float | np.ndarray = 0.0
+    dy: float | np.ndarray = 0.0
+
+
+class Matcher(Protocol):
+    """A matcher of one's own needs these three and works everywhere NCC does."""
+
+    @property
+    def spacing(self) -> int:
+        """Pixels between nodes."""
+
+    @property
+    def halo(self) -> int:
+        """Pixels needed on every side of a node (without the prior)."""
+
+    def measure(self, reference: np.ndarray, secondary: np.ndarray, rows: np.ndarray, columns: np.ndarray, prior: Prior) -> np.ndarray:
+        """Measure the displacement at every node.
+
+        Parameters
+        ----------
+        reference, secondary : float32 (y, x)
+            Earlier and later image; NaN = no data.
+        rows, columns : int64 (n,), (m,)
+            Pixel corners of the node rows and columns. Pixels that a node needs beyond the images count as no data.
+        prior : Prior
+            Expected displacement, px; arrays are (n, m).
+
+        Returns
+        -------
+        float32 (8, n, m)
+            In the order of ``ftrack.schema.MOTION``; NaN and a reason in ``status`` where nothing was measured.
+        """
