@@ -1,0 +1,180 @@
+"""Which nodes a task measures: tiles and batches of pairs (blocks), and the waves in which blocks share their reading."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ftrack.grid import Grid, Nodes, anchor_of, snapped_grid
+
+BATCH = 64
+"""Pairs in a batch, which is also the number of pairs in one chunk of the cube."""
+
+
+class Tiling(NamedTuple):
+    """How the nodes of a grid are cut: ``rows`` by ``columns`` nodes into square tiles of ``tile`` nodes, ``pairs`` into batches."""
+
+    spacing: int
+    rows: int
+    columns: int
+    tile: int
+    pairs: int
+
+    @property
+    def tile_rows(self) -> int:
+        """Number of tiles from north to south."""
+        return -(-self.rows // self.tile)
+
+    @property
+    def tile_columns(self) -> int:
+        """Number of tiles from west to east."""
+        return -(-self.columns // self.tile)
+
+    @property
+    def batches(self) -> int:
+        """Number of batches of pairs."""
+        return -(-self.pairs // BATCH)
+
+    @property
+    def chunks(self) -> tuple[int, int, int]:
+        """Chunk of the cube along (pair, y, x): one block, cut off at the end of an axis."""
+        return (BATCH, self.tile, self.tile)
+
+
+class Block(NamedTuple):
+    """One tile times one batch of pairs; equals one chunk of every variable."""
+
+    batch: int
+    row: int
+    column: int
+
+    @property
+    def id(self) -> str:
+        """Batch, tile row and tile column."""
+        return f"{self.batch}-{self.row}-{self.column}"
+
+
+class Wave(NamedTuple):
+    """A rectangle of tiles, ``height`` by ``width`` from tile (``row``, ``column``), times one batch."""
+
+    batch: int
+    row: int
+    column: int
+    height: int
+    width: int
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """Blocks of the wave in row-major order."""
+        rows, columns = range(self.row, self.row + self.height), range(self.column, self.column + self.width)
+        return tuple(Block(self.batch, row, column) for row in rows for column in columns)
+
+
+class Region(NamedTuple):
+    """Where a block lies in the cube."""
+
+    pairs: slice
+    rows: slice
+    columns: slice
+
+
+class WaveWindow(NamedTuple):
+    """The pixels that a wave reads.
+
+    Attributes
+    ----------
+    rows, columns : slice
+        Pixels of the image grid, which may reach beyond it.
+    chunks : (tuple of int, tuple of int)
+        Chunks of these pixels along y and x: one per tile, the outer ones carry the halo.
+    nodes : Nodes
+        The nodes of the wave's tiles and of the margin around them, relative to these pixels.
+    margin : int
+        Nodes around the tiles.
+    """
+
+    rows: slice
+    columns: slice
+    chunks: tuple[tuple[int, ...], tuple[int, ...]]
+    nodes: Nodes
+    margin: int
+
+
+def blocks_of(tiling: Tiling) -> tuple[Block, ...]:
+    """Return every block, batch by batch, tiles in row-major order."""
+    return tuple(
+        Block(batch, row, column)
+        for batch in range(tiling.batches)
+        for row in range(tiling.tile_rows)
+        for column in range(tiling.tile_columns)
+    )
+
+
+def waves_of(tiling: Tiling, side: int) -> tuple[Wave, ...]:
+    """Return waves of at most ``side`` by ``side`` tiles that hold every block once."""
+    return tuple(
+        Wave(batch, row, column, height, width)
+        for batch in range(tiling.batches)
+        for row, height in _steps(tiling.tile_rows, side)
+        for column, width in _steps(tiling.tile_columns, side)
+    )
+
+
+def _steps(count: int, side: int) -> Iterator[tuple[int, int]]:
+    return ((start, min(side, count - start)) for start in range(0, count, side))
+
+
+def region_of(tiling: Tiling, block: Block) -> Region:
+    """Return the pairs, node rows and node columns of a block."""
+    return Region(
+        slice(block.batch * BATCH, min(tiling.pairs, (block.batch + 1) * BATCH)),
+        slice(block.row * tiling.tile, min(tiling.rows, (block.row + 1) * tiling.tile)),
+        slice(block.column * tiling.tile, min(tiling.columns, (block.column + 1) * tiling.tile)),
+    )
+
+
+def wave_window(tiling: Tiling, wave: Wave, reach: int, margin: int) -> WaveWindow:
+    """Return the pixels and the chunks with which a wave is read.
+
+    Every wave, also at the border of the grid, has ``margin`` nodes around its tiles and at least ``reach`` pixels
+    around these, so that no number depends on where waves and tiles are cut.
+
+    Parameters
+    ----------
+    tiling, wave : Tiling, Wave
+        The cut, and the part of it.
+    reach : int
+        Pixels needed around a node, by the matcher and the prefilter together.
+    margin : int
+        Nodes needed around a tile by outlier detection and filling.
+    """
+    pad = -(-reach // tiling.spacing) * tiling.spacing
+    rows, y_chunks, height = _axis(tiling, wave.row, wave.height, tiling.rows, (pad, margin))
+    columns, x_chunks, width = _axis(tiling, wave.column, wave.width, tiling.columns, (pad, margin))
+    nodes = Nodes(tiling.spacing, pad, pad, height, width)
+    return WaveWindow(rows, columns, (y_chunks, x_chunks), nodes, margin)
+
+
+def _axis(tiling: Tiling, first: int, count: int, size: int, around: tuple[int, int]) -> tuple[slice, tuple[int, ...], int]:
+    pad, margin = around
+    s = tiling.spacing
+    starts = [tile * tiling.tile for tile in range(first, first + count)]
+    sizes = [min(tiling.tile, size - start) for start in starts]
+    outer = margin * s + pad
+    chunks = [n * s for n in sizes]
+    chunks[0] += outer
+    chunks[-1] += outer
+    pixels = slice(starts[0] * s - outer, (starts[-1] + sizes[-1]) * s + outer)
+    return pixels, tuple(chunks), sum(sizes) + 2 * margin
+
+
+def wave_pixels(tiling: Tiling, side: int, reach: int, margin: int) -> int:
+    """Return how many pixels of one image the largest wave of ``side`` by ``side`` tiles reads."""
+    window = wave_window(tiling, Wave(0, 0, 0, min(side, tiling.tile_rows), min(side, tiling.tile_columns)), reach, margin)
+    return sum(window.chunks[0]) * sum(window.chunks[1])
+
+
+def snap_to_nodes(grid: Grid, spacing: int) -> Grid:
+    """Return the smallest grid around ``grid`` whose edges lie on the lattice of nodes."""
+    anchor = anchor_of(grid.left, grid.top, grid.resolution)
+    return snapped_grid(grid.crs, grid.resolution, grid.bounds, spacing, anchor)
