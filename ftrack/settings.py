@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.config import JsonDict
+from pydantic_core import ErrorDetails
 
 from ftrack.errors import Stop
 
@@ -26,6 +28,8 @@ class Settings(BaseModel):
             super().__init__(**values)
         except ValidationError as error:
             raise Stop(explain(error, type(self))) from None
+
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]  # nested settings are validated in place, in one list of faults
 
     @classmethod
     def read(cls, values: Mapping[str, Any], where: str = "") -> Self:
@@ -51,7 +55,7 @@ class Settings(BaseModel):
 
 def option(default: Any, text: str, *, unit: str = "", **bounds: Any) -> Any:
     """Declare one setting: its default, one line of help, its unit, and its bounds (``ge``, ``gt``, ``le``, ``lt``)."""
-    extra = {"unit": unit} if unit else None
+    extra: JsonDict | None = {"unit": unit} if unit else None
     if callable(default):
         return Field(default_factory=default, description=text, json_schema_extra=extra, **bounds)
     return Field(default, description=text, json_schema_extra=extra, **bounds)
@@ -74,26 +78,40 @@ def explain(error: ValidationError, declaration: type[BaseModel], where: str = "
     """Turn a validation error into one readable line per fault."""
     lines = []
     for fault in error.errors():
-        path = [str(step) for step in fault["loc"]]
-        if fault["type"] == "extra_forbidden":
-            text = f"unknown setting; {nearest(path[-1], _known(declaration, path[:-1]))}"
-        elif fault["type"] == "missing":
-            text = "this setting is needed"
-        else:
-            text = f"{fault['msg'].removeprefix('Value error, ')} (got {fault['input']!r})"
-        lines.append(f"{'.'.join(path) or declaration.__name__}: {text}")
+        path, inner = _follow(declaration, fault["loc"])
+        lines.append(f"{'.'.join(path) or declaration.__name__}: {_say(fault, path, inner)}")
     return (f"{where}: " if where else "") + "\n".join(lines)
 
 
-def _known(declaration: type[BaseModel], path: list[str]) -> list[str]:
-    """Return the names that a declaration knows at a nested place (all kinds of a union, if it is one)."""
-    inner: list[type[BaseModel]] = [declaration]
-    for step in path:
-        found = [m for d in inner for m in _models(d.model_fields[step].annotation)] if any(
-            step in d.model_fields for d in inner
-        ) else [d for d in inner if d.__name__.lower() == step or _kind(d) == step]
-        inner = found or inner
-    return [name for d in inner for name in d.model_fields]
+def _say(fault: ErrorDetails, path: list[str], inner: list[type[BaseModel]]) -> str:
+    given = fault["input"]
+    if fault["type"] == "extra_forbidden":
+        return f"unknown setting; {nearest(path[-1], (name for d in inner for name in d.model_fields))}"
+    if fault["type"] == "missing":
+        return "this setting is needed"
+    if fault["type"] == "model_type" or (fault["type"].startswith("model_attributes") and not isinstance(given, Mapping)):
+        return f"settings of its own belong here, as 'name: value' (got {given!r})"
+    if fault["type"] == "union_tag_invalid":
+        return f"unknown kind {given.get('kind')!r}; {nearest(str(given.get('kind')), (str(_kind(d)) for d in inner))}"
+    if fault["type"] == "union_tag_not_found":
+        return f"say which kind: {', '.join(str(_kind(d)) for d in inner)}"
+    text = fault["msg"].removeprefix("Value error, ")
+    return text if isinstance(given, Mapping) else f"{text} (got {given!r})"
+
+
+def _follow(declaration: type[BaseModel], steps: Iterable[int | str]) -> tuple[list[str], list[type[BaseModel]]]:
+    """Return the names on the way to a fault as a user writes them, and the declarations that may stand there."""
+    path: list[str] = []
+    around, inside = [declaration], [declaration]
+    for step in map(str, steps):
+        tagged = [d for d in inside if step in (_kind(d), d.__name__)]
+        if tagged and path:
+            inside = tagged
+            continue
+        path.append(step)
+        around = inside
+        inside = [m for d in around if step in d.model_fields for m in _models(d.model_fields[step].annotation)]
+    return path, inside or around
 
 
 def _kind(declaration: type[BaseModel]) -> object:
