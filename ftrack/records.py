@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-import os
 import re
-import uuid
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
-import fsspec
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
 
 from ftrack.errors import Stop
+from ftrack.store import put, store_at, stored_keys, told_apart
 
 Phase = Literal["match", "velocity"]
 Outcome = Literal["ok", "empty", "failed"]
@@ -72,46 +73,9 @@ def describe_error(error: BaseException, limit: int = 800) -> str:
     return line if len(line) <= limit else line[: limit - 3] + "..."
 
 
-def write_text(url: str, text: str) -> None:
-    """Write a small file so that readers see all of it or nothing of it."""
-    files, path = fsspec.core.url_to_fs(url)
-    if "file" not in _protocols(files):
-        files.pipe_file(path, text.encode())
-        return
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    part = f"{path}.{uuid.uuid4().hex[:8]}.part"
-    with open(part, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
-
-
-def read_text(url: str) -> str | None:
-    """Return the text of a small file, or None if there is no such file."""
-    files, path = fsspec.core.url_to_fs(url)
-    files.invalidate_cache()
-    try:
-        return str(files.cat_file(path).decode())
-    except FileNotFoundError:
-        return None
-
-
-def remove_folder(url: str) -> None:
-    """Remove a folder and all that is in it; nothing happens if there is none."""
-    files, path = fsspec.core.url_to_fs(url)
-    files.invalidate_cache()
-    if files.exists(path):
-        files.rm(path, recursive=True)
-
-
-def _protocols(files: Any) -> tuple[str, ...]:
-    return (files.protocol,) if isinstance(files.protocol, str) else tuple(files.protocol)
-
-
 def write_record(folder: str, record: Record) -> None:
     """Write a record as ``<folder>/blocks/<phase>-<batch>-<row>-<column>.json``."""
-    write_text(f"{folder}/blocks/{record.phase}-{record.block}.json", json.dumps(asdict(record), sort_keys=True))
+    put(folder, f"blocks/{record.phase}-{record.block}.json", json.dumps(asdict(record), sort_keys=True).encode())
 
 
 def read_records(folder: str, run_id: str) -> dict[tuple[str, str], Record]:
@@ -122,18 +86,29 @@ def read_records(folder: str, run_id: str) -> dict[tuple[str, str], Record]:
     Stop
         A record belongs to another run, or is not a record.
     """
-    files, path = fsspec.core.url_to_fs(f"{folder}/blocks")
-    files.invalidate_cache()
-    if not files.exists(path):
-        return {}
-    names = [name for name in files.ls(path, detail=False) if str(name).endswith(".json")]
-    contents = files.cat(names) if names else {}
-    contents = contents if isinstance(contents, dict) else {names[0]: contents}
-    found = [_parse(str(name), content) for name, content in sorted(contents.items())]
+    names = [f"blocks/{key}" for key in stored_keys(folder, "blocks") if key.endswith(".json")]
+    found = [_parse(f"{folder}/{name}", content) for name, content in zip(names, _contents(folder, names), strict=True)]
     strange = [record.run_id for record in found if record.run_id != run_id]
     if strange:
         raise Stop(f"{folder} holds blocks of another run ({strange[0]}); choose another output, or remove that folder")
     return {(record.phase, record.block): record for record in found}
+
+
+def _contents(folder: str, names: list[str]) -> list[bytes]:
+    store = store_at(folder, read_only=True)
+
+    async def collect() -> list[bytes]:
+        found = await asyncio.gather(*(store.get(name, default_buffer_prototype()) for name in names))
+        return [b"" if buffer is None else buffer.to_bytes() for buffer in found]
+
+    with told_apart(folder):
+        return sync(collect())
+
+
+def remove(folder: str, name: str = "") -> None:
+    """Remove what is stored in a folder, or in one folder below it; nothing happens if there is none."""
+    with told_apart(folder):
+        sync(store_at(folder).delete_dir(name))
 
 
 def _parse(name: str, content: bytes) -> Record:

@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 
 from ftrack.errors import Stop
-from ftrack.records import Record, describe_error, failure, read_records, read_text, remove_folder, write_record, write_text
+from ftrack.records import Record, describe_error, failure, read_records, remove, write_record
+from ftrack.store import get, put
 
 
 @pytest.fixture(params=["disk", "memory"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "disk":
         return str(tmp_path / "cube.run")
-    remove_folder("memory://records/cube.run")
+    remove("memory://records/cube.run")
     return "memory://records/cube.run"
 
 
@@ -32,7 +33,7 @@ def test_a_record_is_small(folder: str) -> None:
     digests = {f"variable_{n}": "0" * 32 for n in range(11)}
     record = Record(phase="velocity", block="100-100-100", run_id="0" * 32, status="ok", measured=(262144,) * 64, digests=digests)
     write_record(folder, record)
-    assert len(read_text(f"{folder}/blocks/velocity-100-100-100.json") or "") < 2000
+    assert len(get(folder, "blocks/velocity-100-100-100.json") or b"") < 2000
 
 
 def test_records_of_another_run_are_refused(folder: str) -> None:
@@ -42,15 +43,14 @@ def test_records_of_another_run_are_refused(folder: str) -> None:
 
 
 def test_a_damaged_record_is_named(folder: str) -> None:
-    write_text(f"{folder}/blocks/match-0-0-0.json", "{")
+    put(folder, "blocks/match-0-0-0.json", b"{")
     with pytest.raises(Stop, match=r"match-0-0-0\.json"):
         read_records(folder, "mine")
 
 
 def test_no_folder_means_no_records(folder: str) -> None:
     assert read_records(folder, "mine") == {}
-    assert read_text(f"{folder}/plan.json") is None
-    remove_folder(folder)
+    remove(folder)
 
 
 def test_reasons_name_the_cause_without_signatures() -> None:
