@@ -1,0 +1,236 @@
+"""Plots over time: the series of one place, and the network of pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, Protocol
+
+import numpy as np
+import pyproj
+import xarray as xr
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from ftrack.errors import Stop
+from ftrack.grid import grid_of
+from ftrack.schema import STATUS_TEXT, Status
+from ftrack.settings import nearest
+from ftrack.view.dates import as_dates, dress_dates
+
+SERIES_LABEL = {"v": "speed (m/yr)", "vx": "velocity towards grid east (m/yr)", "vy": "velocity towards grid north (m/yr)"}
+
+
+class TimedPair(Protocol):
+    """What the network plot reads from a pair."""
+
+    @property
+    def reference(self) -> str: ...
+    @property
+    def secondary(self) -> str: ...
+    @property
+    def reference_time(self) -> datetime: ...
+    @property
+    def secondary_time(self) -> datetime: ...
+
+
+def plot_series(
+    cube: xr.Dataset,
+    *,
+    x: float | None = None,
+    y: float | None = None,
+    lon: float | None = None,
+    lat: float | None = None,
+    variable: str = "v",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the velocity of one place over time: a point per pair, its error, and the two dates it spans.
+
+    Parameters
+    ----------
+    cube : Dataset
+        ``variable``, its error and the acquisition dates over ``mid_date``.
+    x, y : float
+        The place in metres of the cube's CRS; the nearest node is drawn.
+    lon, lat : float
+        The place in degrees, instead of ``x`` and ``y``.
+    variable : str
+        ``v``, ``vx`` or ``vy``.
+    ax : Axes, optional
+        Where to draw; without it a new figure of its own is made, not registered with pyplot.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    Stop
+        The place is not given, given twice, or outside the cube; or the cube has no such variable.
+    """
+    if variable not in SERIES_LABEL or variable not in cube:
+        raise Stop(f"no series can be drawn of {variable!r}; {nearest(variable, SERIES_LABEL)}")
+    x, y = place_of(cube, x=x, y=y, lon=lon, lat=lat)
+    names = [n for n in (variable, f"{variable}_error", "status") if n in cube]
+    node = cube[names].sel(x=x, y=y, method="nearest").load()
+    ax = Figure(figsize=(8.5, 4.6), dpi=150, layout="constrained").subplots() if ax is None else ax
+    values = node[variable].values
+    known = np.isfinite(values)
+    status = node["status"].values if "status" in node else np.zeros(values.shape, np.uint8)
+    filled = known & (status == int(Status.FILLED))
+    times = _times(cube)
+    errors = node[f"{variable}_error"].values if f"{variable}_error" in node else np.full(values.shape, np.nan)
+    _draw_bars(ax, times, values, errors, known)
+    for chosen, face, label in ((known & ~filled, "#1f4e79", "measured"), (filled, "white", "filled from its neighbours")):
+        if chosen.any():
+            ax.plot(times[1][chosen], values[chosen], "o", ms=4.5, mfc=face, mec="#1f4e79", mew=1.0, label=label, zorder=3)
+    dress_dates(ax, times[0].min(), times[2].max())
+    ax.set_ylabel(SERIES_LABEL[variable])
+    ax.set_title(_title_of_node(node, known), fontsize="medium", loc="left", pad=24)
+    if not known.any():
+        ax.set_yticks([])
+        ax.text(0.5, 0.5, _why_empty(status), transform=ax.transAxes, ha="center", va="center")
+        return ax
+    lowest, highest = ax.get_ylim()
+    if variable == "v" and lowest < 0.4 * highest:
+        ax.set_ylim(bottom=0)
+    ax.legend(*_legend(ax), loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=4, fontsize="small", frameon=False, borderpad=0)
+    return ax
+
+
+def place_of(
+    cube: xr.Dataset, *, x: float | None = None, y: float | None = None, lon: float | None = None, lat: float | None = None
+) -> tuple[float, float]:
+    """Return a place in map coordinates of the cube, from map coordinates or from degrees.
+
+    Raises
+    ------
+    Stop
+        The place is not given, given twice, or outside the cube.
+    """
+    grid = grid_of(cube)
+    if (x is None) != (y is None) or (lon is None) != (lat is None) or (x is None) == (lon is None):
+        raise Stop("give the place either as x and y in metres of the cube's CRS, or as lon and lat in degrees")
+    given = f"x {x}, y {y}"
+    if lon is not None and lat is not None:
+        given = f"lon {lon}, lat {lat}"
+        x, y = pyproj.Transformer.from_crs("EPSG:4326", grid.crs, always_xy=True).transform(lon, lat)
+    assert x is not None and y is not None
+    b = grid.bounds
+    if not (b.left <= x <= b.right and b.bottom <= y <= b.top):
+        raise Stop(
+            f"{given} lies outside the cube, which covers x {b.left:.0f} to {b.right:.0f}, y {b.bottom:.0f} to {b.top:.0f} ({grid.crs})"
+        )
+    return float(x), float(y)
+
+
+def _times(cube: xr.Dataset) -> np.ndarray:
+    """Return reference, middle and secondary time of every pair as matplotlib dates, ``(3, pair)``."""
+    middle = cube["mid_date"].values
+    ends = [cube[n].values if n in cube else middle for n in ("acquisition_date_img1", "acquisition_date_img2")]
+    first, last = (as_dates(end) for end in ends)
+    return np.stack([first, (first + last) / 2, last])
+
+
+def _draw_bars(ax: Axes, times: np.ndarray, values: np.ndarray, errors: np.ndarray, known: np.ndarray) -> None:
+    fade = float(np.clip(12 / max(known.sum(), 1), 0.5, 0.9))
+    across = [[(a, v), (b, v)] for a, b, v in zip(times[0][known], times[2][known], values[known], strict=True)]
+    ax.add_collection(LineCollection(across, colors="#7f8c99", linewidths=1.0, alpha=fade, label="from first to second date"))
+    style: dict[str, Any] = {
+        "fmt": "none",
+        "ecolor": "#c0504d",
+        "elinewidth": 1.0,
+        "capsize": 2.0,
+        "alpha": fade,
+        "label": "one-sigma error",
+    }
+    measured = known & np.isfinite(errors)
+    if measured.any():
+        ax.errorbar(times[1][measured], values[measured], yerr=errors[measured], **style)
+
+
+def _legend(ax: Axes) -> tuple[list[Artist], list[str]]:
+    handles, labels = ax.get_legend_handles_labels()
+    order = sorted(range(len(labels)), key=lambda i: (not labels[i].startswith("measured"), not labels[i].startswith("filled")))
+    return [handles[i] for i in order], [labels[i] for i in order]
+
+
+def _title_of_node(node: xr.Dataset, known: np.ndarray) -> str:
+    grid_x, grid_y = float(node["x"]), float(node["y"])
+    reference = node.coords.get("spatial_ref", node.coords.get("mapping"))
+    place = f"x {grid_x:.0f}, y {grid_y:.0f} m"
+    if reference is not None and "crs_wkt" in reference.attrs:
+        crs = pyproj.CRS(reference.attrs["crs_wkt"])
+        lon, lat = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform(grid_x, grid_y)
+        place = f"{abs(lat):.4f}° {'N' if lat >= 0 else 'S'}, {abs(lon):.4f}° {'E' if lon >= 0 else 'W'} ({place})"
+    return f"{place}: a vector in {int(known.sum())} of {known.size} pairs"
+
+
+def _why_empty(status: np.ndarray) -> str:
+    codes, counts = np.unique(status, return_counts=True)
+    reasons = {int(code): text for code, text in STATUS_TEXT.items()}
+    lines = [f"{count} pairs: {reasons.get(int(code), 'unknown status')}" for code, count in zip(codes, counts, strict=True)]
+    return "no vector at this node\n" + "\n".join(lines)
+
+
+def plot_network(pairs: Iterable[TimedPair], *, ax: Axes | None = None) -> Axes:
+    """Draw which images are paired: date against temporal baseline.
+
+    Images stand on the lower axis. Every pair is a point at its middle date and its baseline, from which two lines
+    go down to its two images.
+
+    Parameters
+    ----------
+    pairs : iterable of Pair
+        Pairs with image ids and times, as `ftrack.choose_pairs` returns them.
+    ax : Axes, optional
+        Where to draw; without it a new figure of its own is made, not registered with pyplot.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    Stop
+        There are no pairs.
+    """
+    pairs = tuple(pairs)
+    if not pairs:
+        raise Stop("there are no pairs to draw; widen min_days and max_days, or allow other orbits")
+    ax = Figure(figsize=(8.5, 4.6), dpi=150, layout="constrained").subplots() if ax is None else ax
+    first = as_dates([p.reference_time for p in pairs])
+    last = as_dates([p.secondary_time for p in pairs])
+    middle, days = (first + last) / 2, last - first
+    fade = float(np.clip(40 / len(pairs), 0.12, 0.7))
+    legs = [[(a, 0.0), (m, d), (b, 0.0)] for a, m, d, b in zip(first, middle, days, last, strict=True)]
+    ax.add_collection(LineCollection(legs, colors="#6c7a89", linewidths=0.9, alpha=fade))
+    ax.plot(middle, days, "o", ms=5, color="#1f4e79", label="pair", zorder=3)
+    ends = np.concatenate([first, last])
+    ax.plot(np.unique(ends), np.zeros(np.unique(ends).size), "^", ms=7, color="#c8322b", clip_on=False, label="image", zorder=4)
+    dress_dates(ax, first.min(), last.max())
+    ax.set_ylim(0, 1.08 * days.max())
+    ax.set_ylabel("temporal baseline (days)")
+    ax.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, fontsize="small", frameon=False, borderpad=0)
+    images, groups = _count_groups(pairs)
+    apart = "" if groups == 1 else f", in {groups} groups that no pair connects"
+    ax.set_title(f"{len(pairs)} pairs of {images} images, {_span(days)} days{apart}", fontsize="medium", loc="left")
+    return ax
+
+
+def _span(days: np.ndarray) -> str:
+    shortest, longest = f"{days.min():.0f}", f"{days.max():.0f}"
+    return shortest if shortest == longest else f"{shortest} to {longest}"
+
+
+def _count_groups(pairs: tuple[TimedPair, ...]) -> tuple[int, int]:
+    names = sorted({name for p in pairs for name in (p.reference, p.secondary)})
+    place = {name: i for i, name in enumerate(names)}
+    ends = np.array([[place[p.reference], place[p.secondary]] for p in pairs])
+    links = coo_array((np.ones(len(pairs)), (ends[:, 0], ends[:, 1])), shape=(len(names), len(names)))
+    groups, _ = connected_components(links, directed=False)
+    return len(names), int(groups)
