@@ -38,7 +38,7 @@ def image_of(spectrum: Array, shape: tuple[int, int], shift: tuple[float, float]
     return np.asarray(fft.irfft2(spectrum * np.exp(-1j * (kx * shift[0] + ky * shift[1])), shape))
 
 
-def smooth_noise(shape: tuple[int, int], sigma: float, seed: int) -> Array:
+def smooth_noise(shape: tuple[int, int], sigma: float, seed: int | tuple[int, ...]) -> Array:
     """Return periodic Gaussian-filtered noise, (y, x) float64, zero mean and unit variance."""
     return image_of(noise_spectrum(shape, sigma, np.random.default_rng(seed)), shape)
 
