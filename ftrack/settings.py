@@ -92,9 +92,9 @@ def _say(fault: ErrorDetails, path: list[str], inner: list[type[BaseModel]]) -> 
     if fault["type"] == "model_type" or (fault["type"].startswith("model_attributes") and not isinstance(given, Mapping)):
         return f"settings of its own belong here, as 'name: value' (got {given!r})"
     if fault["type"] == "union_tag_invalid":
-        return f"unknown kind {given.get('kind')!r}; {nearest(str(given.get('kind')), (str(_kind(d)) for d in inner))}"
+        return f"unknown kind {given.get('kind')!r}; {nearest(str(given.get('kind')), (str(kind_of(d)) for d in inner))}"
     if fault["type"] == "union_tag_not_found":
-        return f"say which kind: {', '.join(str(_kind(d)) for d in inner)}"
+        return f"say which kind: {', '.join(str(kind_of(d)) for d in inner)}"
     text = fault["msg"].removeprefix("Value error, ")
     return text if isinstance(given, Mapping) else f"{text} (got {given!r})"
 
@@ -104,22 +104,24 @@ def _follow(declaration: type[BaseModel], steps: Iterable[int | str]) -> tuple[l
     path: list[str] = []
     around, inside = [declaration], [declaration]
     for step in map(str, steps):
-        tagged = [d for d in inside if step in (_kind(d), d.__name__)]
+        tagged = [d for d in inside if step in (kind_of(d), d.__name__)]
         if tagged and path:
             inside = tagged
             continue
         path.append(step)
         around = inside
-        inside = [m for d in around if step in d.model_fields for m in _models(d.model_fields[step].annotation)]
+        inside = [m for d in around if step in d.model_fields for m in models_in(d.model_fields[step].annotation)]
     return path, inside or around
 
 
-def _kind(declaration: type[BaseModel]) -> object:
+def kind_of(declaration: type[BaseModel]) -> object:
+    """Return the word in ``kind`` that tells this declaration from its alternatives, or None."""
     field = declaration.model_fields.get("kind")
     return field.default if field else None
 
 
-def _models(annotation: Any) -> list[type[BaseModel]]:
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    """Return the declarations that an annotation allows."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [m for part in getattr(annotation, "__args__", ()) for m in _models(part)]
+    return [m for part in getattr(annotation, "__args__", ()) for m in models_in(part)]
