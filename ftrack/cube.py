@@ -1,0 +1,271 @@
+"""The velocity cube in Zarr: created, written block by block, published by its root metadata, opened."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from xarray.coders import CFDatetimeCoder
+from zarr.errors import GroupNotFoundError
+
+from ftrack.errors import Stop
+from ftrack.grid import Grid
+from ftrack.labels import (
+    COORDINATES,
+    MAPPING,
+    Image,
+    attributes_of,
+    cube_attributes,
+    mapping_attributes,
+    pair_columns,
+    texts,
+    unique_mid_date,
+)
+from ftrack.pairs import Pair
+from ftrack.schema import CUBE, MOTION, PER_NODE, PER_PAIR, VELOCITY, Variable
+from ftrack.store import ROOT, Array, Options, create_array, get, put, read_block, store_at, told_apart, write_block
+
+__all__ = ["CubeSpec", "create_cube", "create_motion", "open_cube", "publish_cube", "read_block", "write_block", "write_coords"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CubeSpec:
+    """What a cube is before anything is measured.
+
+    Attributes
+    ----------
+    nodes : Grid
+        The grid whose pixel centres are the nodes.
+    pairs : tuple of Pair
+        In the order of their unique dates (``labels.sort_pairs``).
+    images : mapping of str to Image
+        Platform and scenes of every image, by image id.
+    chunks : (int, int, int)
+        Chunk along pair, y and x; one block of a run.
+    attrs : mapping
+        Provenance for the root: workflow, versions, ``run_id``, title, author, ...; replaces what ftrack would say.
+    """
+
+    nodes: Grid
+    pairs: tuple[Pair, ...]
+    images: Mapping[str, Image] = field(default_factory=dict)
+    chunks: tuple[int, int, int] = (64, 128, 128)
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.pairs or min(self.chunks) < 1 or min(self.shape) < 1:
+            raise Stop(f"a cube of shape {self.shape} with chunks {self.chunks} holds nothing: it needs pairs, nodes and chunks")
+        if np.any(np.diff(self.mid_date) <= np.timedelta64(0, "us")):
+            raise Stop("the pairs are not in the order of their unique dates; use ftrack.labels.sort_pairs")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Pairs, node rows and node columns."""
+        return (len(self.pairs), self.nodes.height, self.nodes.width)
+
+    @property
+    def mid_date(self) -> np.ndarray:
+        """The unique date of every pair, datetime64[us] (pairs,)."""
+        return unique_mid_date(self.pairs)
+
+
+def create_cube(url: str, spec: CubeSpec, storage_options: Options = None) -> None:
+    """Write the metadata of every array of a cube, but not its root, so that nobody can open it yet.
+
+    Doing it again for the same cube changes nothing.
+
+    Parameters
+    ----------
+    url : str
+        Local path or any URL that fsspec knows.
+    spec : CubeSpec
+    storage_options : mapping, optional
+        fsspec's storage options.
+
+    Raises
+    ------
+    Stop
+        The place holds another cube.
+    """
+    root = get(url, ROOT, storage_options)
+    if root is not None:
+        run = json.loads(root).get("attributes", {}).get("run_id")
+        if run != spec.attrs.get("run_id"):
+            raise Stop(f"{url} holds the cube of another run ({run or 'unknown'}); choose another output, or remove it")
+    for array in _arrays(spec):
+        create_array(url, array, storage_options)
+
+
+def create_motion(url: str, spec: CubeSpec, storage_options: Options = None) -> None:
+    """Write the metadata of the arrays of ``schema.MOTION``: the store between matching and velocity."""
+    for variable in MOTION:
+        create_array(url, _array(variable, spec, {}), storage_options)
+
+
+def _arrays(spec: CubeSpec) -> Iterator[Array]:
+    for variable in (*VELOCITY, *PER_NODE):
+        yield _array(variable, spec, {"grid_mapping": MAPPING})
+    for variable in PER_PAIR:
+        yield _array(variable, spec, {})
+    count, height, width = spec.shape
+    yield Array("mid_date", ("mid_date",), (count,), (count,), "datetime64[us]", None, COORDINATES["mid_date"])
+    yield Array("time_bnds", ("mid_date", "bnds"), (count, 2), (count, 2), "datetime64[us]", None, {})
+    yield Array("y", ("y",), (height,), (height,), "float64", 0.0, COORDINATES["y"])
+    yield Array("x", ("x",), (width,), (width,), "float64", 0.0, COORDINATES["x"])
+    yield Array(MAPPING, (), (), (), "int32", 0, mapping_attributes(spec.nodes))
+
+
+def _array(variable: Variable, spec: CubeSpec, attrs: Mapping[str, Any]) -> Array:
+    sizes = dict(zip(CUBE, spec.shape, strict=True))
+    chunks = dict(zip(CUBE, spec.chunks, strict=True))
+    # Along y and x a chunk is cut to the grid. Along mid_date it is whole, so that pairs can be appended.
+    chunks = {name: chunks[name] if name == "mid_date" else min(chunks[name], sizes[name]) for name in CUBE}
+    if variable.dims == ("mid_date",):
+        chunks["mid_date"] = sizes["mid_date"]
+    return Array(
+        name=variable.name,
+        dims=variable.dims,
+        shape=tuple(sizes[name] for name in variable.dims),
+        chunks=tuple(chunks[name] for name in variable.dims),
+        dtype=variable.dtype,
+        fill=variable.fill,
+        attrs={**attributes_of(variable), **attrs},
+    )
+
+
+def write_coords(
+    url: str,
+    spec: CubeSpec,
+    per_pair: Mapping[str, np.ndarray] | None = None,
+    per_node: Mapping[str, np.ndarray] | None = None,
+    storage_options: Options = None,
+) -> None:
+    """Write everything of a cube that is not a 3-D variable.
+
+    Parameters
+    ----------
+    url, spec, storage_options
+        As in ``create_cube``.
+    per_pair : mapping of str to array (pairs,)
+        Variables of ``schema.PER_PAIR`` that the pairs themselves do not tell: shifts, scatter, counts.
+    per_node : mapping of str to array (y, x)
+        Variables of ``schema.PER_NODE``.
+
+    Raises
+    ------
+    Stop
+        A name is not in the schema, or a shape does not fit. What is not given is written as its fill value.
+    """
+    columns = {**pair_columns(spec.pairs, spec.images), **(per_pair or {})}
+    first, second = columns["acquisition_date_img1"], columns["acquisition_date_img2"]
+    values: dict[str, np.ndarray] = {
+        "mid_date": spec.mid_date.astype("int64"),
+        "time_bnds": np.stack([first, second], axis=1).astype("datetime64[us]").astype("int64"),
+        "y": spec.nodes.y,
+        "x": spec.nodes.x,
+        MAPPING: np.array(0, "int32"),
+    }
+    for group, given in ((PER_PAIR, columns), (PER_NODE, dict(per_node or {}))):
+        unknown = sorted(set(given) - {variable.name for variable in group})
+        if unknown:
+            raise Stop(f"{', '.join(unknown)}: not in the schema of the cube; known: {', '.join(v.name for v in group)}")
+        values |= {variable.name: _stored(variable, given.get(variable.name), spec) for variable in group}
+    for name, value in values.items():
+        write_block(url, {name: value}, tuple(slice(0, size) for size in value.shape), storage_options)
+
+
+def _stored(variable: Variable, values: np.ndarray | None, spec: CubeSpec) -> np.ndarray:
+    """Return the values of a variable in the type in which it is stored."""
+    if variable.dtype == "str":
+        return texts([""] * len(spec.pairs) if values is None else values)
+    shape = spec.shape[:1] if variable.dims == ("mid_date",) else spec.shape[1:]
+    if values is None:
+        return np.full(shape, variable.fill, variable.dtype)
+    converted = np.asarray(values).astype(variable.dtype)
+    return converted.astype("int64") if variable.dtype == "datetime64[us]" else converted
+
+
+def publish_cube(url: str, spec: CubeSpec, attrs: Mapping[str, Any] | None = None, storage_options: Options = None) -> None:
+    """Write the root metadata, in one piece and last: from now on, the cube can be opened.
+
+    Parameters
+    ----------
+    url, spec, storage_options
+        As in ``create_cube``.
+    attrs : mapping
+        More attributes of the root, such as counts and dates of production; they win over ``spec.attrs``.
+
+    Raises
+    ------
+    Stop
+        An array is missing, or an attribute cannot be written as JSON.
+    """
+    metadata = {}
+    for array in _arrays(spec):
+        content = get(url, f"{array.name}/{ROOT}", storage_options)
+        if content is None:
+            raise Stop(f"{url} has no array {array.name!r}; create the cube and write its blocks before publishing it")
+        metadata[array.name] = json.loads(content)
+    root = {
+        "zarr_format": 3,
+        "node_type": "group",
+        "attributes": {**cube_attributes(spec.nodes, spec.pairs), **spec.attrs, **(attrs or {})},
+        "consolidated_metadata": {"kind": "inline", "must_understand": False, "metadata": metadata},
+    }
+    try:
+        content = json.dumps(root, indent=1, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise Stop(f"an attribute of the cube cannot be written as JSON: {error}") from None
+    put(url, ROOT, content, storage_options)
+
+
+def open_cube(
+    url: str, storage_options: Options = None, chunks: Any = MappingProxyType({}), consolidated: bool | None = None
+) -> xr.Dataset:
+    """Open a published cube lazily.
+
+    Parameters
+    ----------
+    url : str
+        Local path or any URL that fsspec knows.
+    storage_options : mapping, optional
+        fsspec's storage options.
+    chunks : mapping, "auto" or None
+        As in ``xarray.open_zarr``; by default one Dask chunk per stored chunk. None reads without Dask.
+    consolidated : bool, optional
+        As in ``xarray.open_zarr``.
+
+    Returns
+    -------
+    Dataset
+        Dimensions mid_date, y, x; ``schema.VELOCITY``, ``PER_PAIR`` and ``PER_NODE``. Velocity is float32 with NaN
+        where there is none, and ``status`` says why. ``.rio.crs`` works on it, on its variables and on what is made of them.
+
+    Raises
+    ------
+    Stop
+        There is no published cube.
+    Retry
+        The storage could not be reached.
+    """
+    store = store_at(url, storage_options, read_only=True)
+    try:
+        with told_apart(url):
+            cube: xr.Dataset = xr.open_zarr(
+                store,
+                chunks=dict(chunks) if isinstance(chunks, Mapping) else chunks,
+                consolidated=consolidated,
+                decode_coords="all",
+                decode_times=CFDatetimeCoder(time_unit="us"),
+            )
+            # rioxarray looks for this name once arithmetic has dropped the encoding that names the mapping.
+            return cube.assign_coords(spatial_ref=cube[MAPPING].variable)
+    except Stop as error:
+        if isinstance(error.__cause__, (GroupNotFoundError, FileNotFoundError)):
+            raise Stop(f"{url} is not a published cube: it does not exist, or the run that writes it is not finished") from error
+        raise

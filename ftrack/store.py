@@ -1,0 +1,239 @@
+"""Zarr arrays at a local path or a URL: created one by one, written in whole chunks, read without mistaking a gap for data."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import product
+from typing import Any, NamedTuple
+
+import numpy as np
+import zarr
+from botocore.exceptions import BotoCoreError, NoCredentialsError, PartialCredentialsError
+from zarr.abc.store import Store
+from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
+from zarr.errors import ArrayNotFoundError, GroupNotFoundError
+from zarr.storage import FsspecStore, LocalStore, MemoryStore
+
+from ftrack.errors import Retry, Stop
+
+Options = Mapping[str, Any] | None
+"""What fsspec needs to reach a URL (keys, endpoint); None leaves it to fsspec's own configuration."""
+
+Region = tuple[slice, ...]
+
+TIME_UNITS = "microseconds since 1970-01-01"
+ROOT = "zarr.json"
+
+
+class Array(NamedTuple):
+    """One array to create: its name, dimensions, shape, chunks, type, fill value and attributes.
+
+    ``dtype`` is a numpy name, ``datetime64[us]`` (kept as int64 with CF units) or ``str``.
+    """
+
+    name: str
+    dims: tuple[str, ...]
+    shape: tuple[int, ...]
+    chunks: tuple[int, ...]
+    dtype: str
+    fill: float | int | str | None
+    attrs: Mapping[str, Any]
+
+
+def store_at(url: str, storage_options: Options = None, read_only: bool = False) -> Store:
+    """Return the Zarr store at a local path or at any URL that fsspec knows."""
+    if url.startswith("file://") or "://" not in url:
+        return LocalStore(url.removeprefix("file://"), read_only=read_only)
+    return FsspecStore.from_url(url, storage_options=dict(storage_options or {}), read_only=read_only)
+
+
+@contextmanager
+def told_apart(url: str) -> Iterator[None]:
+    """Turn failures of the storage into ``Retry`` (network, throttling) and ``Stop`` (missing, forbidden)."""
+    try:
+        yield
+    except (GroupNotFoundError, ArrayNotFoundError, FileNotFoundError, NotADirectoryError) as error:
+        raise Stop(f"{url} is not there: {error}") from error
+    except (PermissionError, NoCredentialsError, PartialCredentialsError) as error:
+        raise Stop(f"{url} cannot be accessed: {error}; check the credentials and the rights on it") from error
+    except (OSError, BotoCoreError) as error:
+        raise Retry(f"{url}: {type(error).__name__}: {error}") from error
+
+
+def put(url: str, key: str, content: bytes, storage_options: Options = None) -> None:
+    """Write one small object so that a reader sees all of it or nothing of it."""
+    with told_apart(f"{url}/{key}"):
+        sync(store_at(url, storage_options).set(key, default_buffer_prototype().buffer.from_bytes(content)))
+
+
+def get(url: str, key: str, storage_options: Options = None) -> bytes | None:
+    """Return one small object, or None if there is none."""
+    with told_apart(f"{url}/{key}"):
+        try:
+            found = sync(store_at(url, storage_options, read_only=True).get(key, default_buffer_prototype()))
+        except FileNotFoundError:
+            return None
+    return None if found is None else bytes(found.to_bytes())
+
+
+def array_metadata(array: Array) -> bytes:
+    """Return the ``zarr.json`` of an array: every chunk is compressed and carries checksums of its content and of its bytes."""
+    attrs = dict(array.attrs)
+    dtype = {"str": "string", "datetime64[us]": "int64"}.get(array.dtype, array.dtype)
+    if array.dtype == "datetime64[us]":
+        attrs |= {"units": TIME_UNITS, "calendar": "proleptic_gregorian"}
+    memory = MemoryStore()
+    zarr.create_array(
+        memory,
+        shape=array.shape,
+        chunks=array.chunks,
+        dtype=dtype,
+        fill_value=0 if array.fill is None else array.fill,
+        compressors=[ZstdCodec(level=3, checksum=True), Crc32cCodec()],
+        dimension_names=array.dims,
+        attributes=attrs,
+        zarr_format=3,
+    )
+    found = sync(memory.get(ROOT, default_buffer_prototype()))
+    assert found is not None
+    return bytes(found.to_bytes())
+
+
+def create_array(url: str, array: Array, storage_options: Options = None) -> None:
+    """Write the metadata of one array, and nothing above it.
+
+    ``zarr.create_array`` would also write the root group, which makes a store readable before it is complete.
+
+    Raises
+    ------
+    Stop
+        Another array of this name (shape, chunks or type) is there.
+    """
+    old = get(url, f"{array.name}/{ROOT}", storage_options)
+    new = array_metadata(array)
+    if old is None:
+        put(url, f"{array.name}/{ROOT}", new, storage_options)
+    elif _layout(old) != _layout(new):
+        raise Stop(f"{url} holds another {array.name!r} (shape, chunks or type differ); choose another output, or remove it")
+
+
+def _layout(metadata: bytes) -> dict[str, Any]:
+    return {key: value for key, value in json.loads(metadata).items() if key != "attributes"}
+
+
+def open_array(url: str, name: str, storage_options: Options = None, read_only: bool = False) -> zarr.Array[Any]:
+    """Open one array of a store that may have no root yet."""
+    with told_apart(f"{url}/{name}"):
+        array = zarr.open_array(store_at(url, storage_options, read_only), path=name, mode="r" if read_only else "r+", zarr_format=3)
+    # A chunk that holds nothing but the fill value is written too: a chunk that is absent was never computed.
+    return array.with_config({"write_empty_chunks": True})
+
+
+def write_block(url: str, variables: Mapping[str, np.ndarray], region: Region, storage_options: Options = None) -> None:
+    """Write whole chunks of several arrays; writing the same values again leaves the same bytes.
+
+    Parameters
+    ----------
+    url : str
+        Local path or URL of the store.
+    variables : mapping of str to array
+        Values by name, all with the shape of the region and the type of the stored array.
+    region : tuple of slice
+        Where they belong; it starts and stops on chunk edges, or stops at the end of an axis.
+    storage_options : mapping, optional
+        fsspec's storage options.
+
+    Raises
+    ------
+    Stop
+        The region cuts a chunk, or a shape, type or name does not fit. Nothing is written.
+    Retry
+        The storage could not be reached.
+    """
+    arrays = {name: open_array(url, name, storage_options) for name in variables}
+    for name, array in arrays.items():
+        _assert_whole_chunks(f"{url}/{name}", array, region)
+        _assert_fits(f"{url}/{name}", array, region, variables[name])
+    for name, array in arrays.items():
+        with told_apart(f"{url}/{name}"):
+            array[region] = variables[name]
+
+
+def _assert_whole_chunks(where: str, array: zarr.Array[Any], region: Region) -> None:
+    if len(region) != array.ndim:
+        raise Stop(f"{where} has {array.ndim} dimensions, the region {len(region)}")
+    for part, chunk, size in zip(region, array.chunks, array.shape, strict=True):
+        inside = part.step in (None, 1) and 0 <= part.start < part.stop <= size
+        if not inside or part.start % chunk or (part.stop % chunk and part.stop != size):
+            raise Stop(f"{where}: the region {part.start}:{part.stop} is not made of whole chunks of {chunk} (axis of {size})")
+
+
+def _assert_fits(where: str, array: zarr.Array[Any], region: Region, values: np.ndarray) -> None:
+    shape = tuple(part.stop - part.start for part in region)
+    if values.shape != shape or values.dtype != array.dtype:
+        raise Stop(f"{where} takes {array.dtype} of shape {shape} here, not {values.dtype} of shape {values.shape}")
+
+
+def read_block(
+    url: str, names: Iterable[str], region: Region, storage_options: Options = None, allow_missing: bool = False
+) -> dict[str, np.ndarray]:
+    """Read a part of several arrays, of any alignment.
+
+    Parameters
+    ----------
+    url, names, region, storage_options
+        As in ``write_block``.
+    allow_missing : bool
+        Give fill values for chunks that were never written instead of raising.
+
+    Raises
+    ------
+    Stop
+        A chunk was never written, or its checksum is wrong.
+    Retry
+        The storage could not be reached.
+    """
+    return {name: _read(url, name, region, storage_options, allow_missing) for name in names}
+
+
+def _read(url: str, name: str, region: Region, storage_options: Options, allow_missing: bool) -> np.ndarray:
+    array = open_array(url, name, storage_options, read_only=True)
+    with told_apart(f"{url}/{name}"):
+        if not allow_missing:
+            absent = _absent(array, chunk_keys(array, region))
+            if absent:
+                raise Stop(f"{url}/{name}: {len(absent)} chunks were never written, the first is {absent[0]}; finish the run")
+        try:
+            return np.asarray(array[region])
+        except (RuntimeError, ValueError) as error:
+            raise Stop(f"{url}/{name} is damaged in {region}: {error}; compute that block again") from error
+
+
+def _absent(array: zarr.Array[Any], keys: list[str]) -> list[str]:
+    async def ask() -> list[bool]:
+        return await asyncio.gather(*(array.store.exists(f"{array.path}/{key}") for key in keys))
+
+    return [key for key, there in zip(keys, sync(ask()), strict=True) if not there]
+
+
+def chunk_keys(array: zarr.Array[Any], region: Region | None = None) -> list[str]:
+    """Return the keys, below the array, of the chunks that a region touches (all of them if there is no region)."""
+    parts = region or tuple(slice(0, size) for size in array.shape)
+    ranges = [range(p.start // c, -(-p.stop // c)) for p, c in zip(parts, array.chunks, strict=True)]
+    return [str(array.metadata.encode_chunk_key(index)) for index in product(*ranges)]
+
+
+def stored_keys(url: str, name: str, storage_options: Options = None) -> list[str]:
+    """Return the keys, below the array, of all objects that are stored for it, metadata included."""
+
+    async def collect() -> list[str]:
+        return [key async for key in store_at(url, storage_options, read_only=True).list_prefix(f"{name}/")]
+
+    with told_apart(f"{url}/{name}"):
+        keys = sync(collect())
+    return sorted(key.removeprefix(f"{name}/") for key in keys if not key.endswith(".partial"))
