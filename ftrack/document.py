@@ -170,7 +170,7 @@ def _lay_out(lines: list[_Line]) -> Iterator[str]:
     for number, line in enumerate(lines):
         indent = "  " * line.depth
         text = f"{indent}{'#' if line.off else ''}{line.text}"
-        if line.depth == 0 and line.section and number:
+        if number and line.depth == 0 and (line.section or lines[number - 1].depth):
             yield ""
         one = f"{text.ljust(0 if line.section else _COLUMN)}  # {line.comment}" if line.comment else text
         if len(one) <= _WIDTH:
