@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import shapely
 
 from ftrack.errors import Stop
+from ftrack.passes import group_images
 from ftrack.settings import Settings, option
-from ftrack.stac import Scene, group_images, platform_family
+from ftrack.stac import Scene, platform_family
 
 _DAY = timedelta(days=1)
 

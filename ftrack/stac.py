@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import lru_cache
-from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +17,7 @@ import shapely
 import shapely.geometry
 
 from ftrack.errors import Skip, Stop
+from ftrack.extent import read_time, unfolded
 from ftrack.settings import nearest
 
 log = logging.getLogger(__name__)
@@ -28,8 +28,6 @@ NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}")
 _SENTINEL_2 = re.compile(r"S2[A-D]_MSIL\w\w_(\d{8}T\d{6})(?:_N\d{4})?_R(\d{3})_T(\d\d[A-Z]{3})")
 _LANDSAT_ID = re.compile(r"L[COTEM]0(\d)_\w{4}_(\d{3})(\d{3})_\d{8}")
 _LANDSAT_CODES = {"landsat-4": "LT04", "landsat-5": "LT05", "landsat-7": "LE07", "landsat-8": "LC08", "landsat-9": "LC09"}
-_SAME_PASS = timedelta(minutes=10)
-_SAME_ORBIT = timedelta(minutes=60)
 _NOT_GRIDDED = (
     "Sentinel-1 {product} is not on a map grid (it has ground control points only), so it cannot be tracked; "
     "use terrain-corrected images, such as the collection sentinel-1-rtc"
@@ -61,7 +59,8 @@ class Scene:
 
     Scenes of one pass (neighbouring tiles seen within minutes) share ``image_id``. ``orbit`` is ``R095`` for a relative
     orbit, ``P033`` for a Landsat path, empty if unknown; ``tile`` an MGRS tile or a Landsat row; ``footprint`` is in
-    longitude and latitude; ``item`` is the STAC item with absolute, unsigned hrefs.
+    longitude and latitude; ``item`` is the STAC item with absolute, unsigned hrefs; ``datatake`` is when the recording
+    of the whole strip began, where that is known (Sentinel-2).
     """
 
     id: str
@@ -75,6 +74,7 @@ class Scene:
     footprint: shapely.Geometry
     assets: Mapping[str, Asset] = field(compare=False, repr=False)
     item: Mapping[str, Any] = field(compare=False, repr=False)
+    datatake: str = ""
 
 
 class _Track(NamedTuple):
@@ -85,13 +85,15 @@ class _Track(NamedTuple):
     datatake: str
 
 
-def read_scene(item: Mapping[str, Any]) -> Scene:
-    """Return what an item says, with a pass name of its own until ``name_passes`` has seen its neighbours.
+def read_scene(item: Mapping[str, Any], prefer: str = "") -> Scene:
+    """Return what an item says, its pass named by itself until its neighbours are known.
 
     Parameters
     ----------
     item : mapping
         A STAC item of any version from 0.7, with absolute hrefs.
+    prefer : str
+        ``s3`` or ``https`` to take that one of an asset's alternate addresses.
 
     Raises
     ------
@@ -113,39 +115,13 @@ def read_scene(item: Mapping[str, Any]) -> Scene:
         image_id="",
         orbit=track.orbit,
         tile=track.tile,
-        cloud_cover=_number(properties.get("eo:cloud_cover")),
+        cloud_cover=number_of(properties.get("eo:cloud_cover")),
         footprint=footprint,
-        assets={key: _asset(raw, properties, footprint) for key, raw in (item.get("assets") or {}).items()},
+        assets={key: _asset(raw, properties, footprint, prefer) for key, raw in (item.get("assets") or {}).items()},
         item=item,
+        datatake=track.datatake,
     )
-    return replace(scene, image_id=_pass_name(scene))
-
-
-def name_passes(scenes: Iterable[Scene]) -> tuple[Scene, ...]:
-    """Return the scenes, sorted by time and id, with one ``image_id`` for all scenes of a pass.
-
-    A pass is one datatake of Sentinel-2; else what one platform sees on one orbit or path within an hour (an orbit is
-    repeated after days), or within ten minutes where the orbit is unknown. Its first scene names it.
-    """
-    named = []
-    ordered = sorted(scenes, key=lambda s: (s.platform, s.orbit, _track(s.item).datatake, s.time, s.id))
-    for (_, orbit, datatake), group in groupby(ordered, key=lambda s: (s.platform, s.orbit, _track(s.item).datatake)):
-        first = last = None
-        gap = _SAME_ORBIT if orbit else _SAME_PASS
-        for scene in group:
-            if first is None or last is None or not (datatake or scene.time - last.time <= gap):
-                first = scene
-            named.append(replace(scene, image_id=_pass_name(first)))
-            last = scene
-    return tuple(sorted(named, key=lambda s: (s.time, s.id)))
-
-
-def group_images(scenes: Iterable[Scene]) -> dict[str, tuple[Scene, ...]]:
-    """Return the scenes of every image (pass), images in order of time, scenes in order of time and id."""
-    groups: dict[str, list[Scene]] = {}
-    for scene in sorted(scenes, key=lambda s: (s.time, s.id)):
-        groups.setdefault(scene.image_id, []).append(scene)
-    return {image: tuple(members) for image, members in groups.items()}
+    return replace(scene, image_id=pass_name(scene))
 
 
 def asset_of(scene: Scene, name: str) -> Asset:
@@ -217,12 +193,6 @@ def _time(name: str, properties: Mapping[str, Any]) -> datetime:
     return times[0] + (times[-1] - times[0]) / 2
 
 
-def read_time(text: str) -> datetime:
-    """Return a time in UTC; without a zone it is UTC already."""
-    time = datetime.fromisoformat(text.strip())
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-
-
 def _track(item: Mapping[str, Any]) -> _Track:
     properties = item.get("properties") or {}
     get = properties.get
@@ -253,12 +223,13 @@ def _mgrs_tile(properties: Mapping[str, Any]) -> str:
     return ""
 
 
-def _pass_name(scene: Scene) -> str:
+def pass_name(scene: Scene) -> str:
+    """Return the name of a pass that begins with a scene."""
     platform, orbit = scene.platform, scene.orbit
     if platform in _LANDSAT_CODES and orbit:
         return f"{_LANDSAT_CODES[platform]}_{scene.time:%Y%m%d}_{orbit}"
     code = f"S{platform[9:].upper()}" if re.fullmatch(r"sentinel-\d[a-d]", platform) else platform
-    began = _track(scene.item).datatake or f"{scene.time:%Y%m%dT%H%M%S}"
+    began = scene.datatake or f"{scene.time:%Y%m%dT%H%M%S}"
     name = "_".join(part for part in (code, began, orbit) if part)
     return re.sub(r"[^A-Za-z0-9_-]", "-", name)[:128]
 
@@ -310,14 +281,14 @@ def _footprint(item: Mapping[str, Any], crs: str) -> shapely.Geometry:
     footprint = shapely.force_2d(footprint)
     left, bottom, right, top = footprint.bounds
     if left >= -360 and right <= 360 and bottom >= -90 and top <= 90:
-        return footprint if footprint.is_valid else shapely.make_valid(footprint)
+        return unfolded(footprint if footprint.is_valid else shapely.make_valid(footprint))
     transformer = _to_map(crs) if crs else None
     if transformer is None:
         raise Skip(f"the item {item['id']} gives its footprint neither in degrees nor with a CRS")
     return shapely.transform(footprint, lambda xy: np.column_stack(transformer.transform(xy[:, 0], xy[:, 1], direction="INVERSE")))
 
 
-def _asset(raw: Mapping[str, Any], properties: Mapping[str, Any], footprint: shapely.Geometry) -> Asset:
+def _asset(raw: Mapping[str, Any], properties: Mapping[str, Any], footprint: shapely.Geometry, prefer: str) -> Asset:
     bands = [b for b in (raw.get("raster:bands") or raw.get("bands") or []) if isinstance(b, Mapping)]
     first: Mapping[str, Any] = bands[0] if bands else {}
     transform = raw.get("proj:transform") or properties.get("proj:transform")
@@ -325,14 +296,15 @@ def _asset(raw: Mapping[str, Any], properties: Mapping[str, Any], footprint: sha
     crs = _crs(raw) or _crs(properties)
     six = tuple(float(v) for v in transform[:6]) if transform and len(transform) >= 6 else None
     size = (int(shape[0]), int(shape[1])) if shape and len(shape) == 2 else None
+    hrefs = [str(raw["href"]), *(str(other["href"]) for other in (raw.get("alternate") or {}).values())]
     return Asset(
-        href=str(raw["href"]),
+        href=next((href for href in hrefs if prefer and href.startswith(f"{prefer}://")), hrefs[0]),
         crs=_placed_crs(crs, six, size, footprint.representative_point().coords[0]) if crs and six and size else crs,
         transform=six,  # type: ignore[arg-type]
         shape=size,
-        nodata=_number(_first(raw, first, "nodata")),
-        scale=_number(_first(raw, first, "scale")) or 1.0,
-        offset=_number(_first(raw, first, "offset")) or 0.0,
+        nodata=number_of(_first(raw, first, "nodata")),
+        scale=number_of(_first(raw, first, "scale")) or 1.0,
+        offset=number_of(_first(raw, first, "offset")) or 0.0,
         bands=_band_names(raw, properties),
     )
 
@@ -342,7 +314,8 @@ def _first(raw: Mapping[str, Any], band: Mapping[str, Any], key: str) -> Any:
     return next(found, None)
 
 
-def _number(value: Any) -> float | None:
+def number_of(value: Any) -> float | None:
+    """Return a number, or None where there is none."""
     try:
         return None if value is None else float(value)
     except (TypeError, ValueError):
