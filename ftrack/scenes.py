@@ -172,7 +172,9 @@ def _filters(question: Question, query: SceneQuery) -> list[Filter]:
         wanted = tuple(platform_name(platform) for platform in query.platforms)
         filters.append(Filter("platforms", lambda s: s.platform.startswith(wanted), lambda s: s.platform))
     if query.orbits:
-        filters.append(Filter("orbits", lambda s: any(_on_orbit(s, orbit) for orbit in query.orbits), lambda s: f"{s.orbit}/{s.tile}"))
+        filters.append(
+            Filter("orbits", lambda s: any(_on_orbit(s, orbit) for orbit in query.orbits), lambda s: f"{s.orbit}/{s.tile}".strip("/"))
+        )
     if query.tiles:
         tiles = {tile.upper().removeprefix("T").lstrip("0") for tile in query.tiles}
         filters.append(Filter("tiles", lambda s: s.tile.lstrip("0") in tiles, lambda s: s.tile))
@@ -205,6 +207,10 @@ def _range(values: Sequence[Any]) -> str:
 
 def _corner(footprint: shapely.Geometry) -> str:
     return "({:.2f}, {:.2f}, {:.2f}, {:.2f})".format(*footprint.bounds)
+
+
+def _orbit_text(scene: Scene) -> str:
+    return f"{scene.orbit}/{scene.tile}".strip("/")
 
 
 def _on_orbit(scene: Scene, orbit: str | int) -> bool:
