@@ -125,9 +125,11 @@ def test_an_arrow_stands_at_the_middle_of_its_nodes() -> None:
     np.testing.assert_allclose([arrows.X[0], arrows.Y[0]], [float(cube.x[16:20].mean()) / 1000, float(cube.y[8:12].mean()) / 1000])
 
 
-def test_the_median_leaves_out_missing_values() -> None:
+def test_the_median_leaves_out_missing_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ftrack.view.frames.STRIP", 17)
     cube = make_cube(3)
-    frame = choose_frame(cube, ("vx",), "median")
+    frame = choose_frame(cube, ("vx", "status"), "median")
+    np.testing.assert_allclose(frame.values["status"], (cube["status"] == 0).mean("mid_date"), atol=1e-6)
     np.testing.assert_array_equal(np.isnan(frame.values["vx"]), np.isnan(cube["vx"].values).all(axis=0))
     known = ~np.isnan(frame.values["vx"])
     np.testing.assert_array_equal(frame.values["vx"][known], np.nanmedian(cube["vx"].values[:, known], axis=0))
@@ -232,7 +234,9 @@ def test_a_place_is_the_same_in_metres_and_degrees() -> None:
     assert x == pytest.approx(623_000, abs=20) and y == pytest.approx(4_402_640, abs=20)
 
 
-@pytest.mark.parametrize("where", [{}, {"x": 1.0}, {"x": 623e3, "y": 4402e3, "lon": -73.0, "lat": -50.0}, {"lon": 0.0, "lat": 0.0}])
+@pytest.mark.parametrize(
+    "where", [{}, {"x": 1.0}, {"x": 623e3, "y": 4402e3, "lon": -73.0, "lat": -50.0}, {"lon": 0.0, "lat": 0.0}, {"x": 623e3, "y": 4.4051e6}]
+)
 def test_a_place_that_is_missing_double_or_outside_is_refused(where: dict[str, float]) -> None:
     with pytest.raises(Stop, match=r"give the place|outside the cube"):
         view.plot_series(make_cube(), **where)
