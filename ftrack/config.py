@@ -13,18 +13,25 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, field_validator, model_validator
 
+from ftrack.cleaning import Fill, Outliers
 from ftrack.document import parse_yaml, write_yaml
 from ftrack.errors import Stop
 from ftrack.extent import read_area, read_dates
 from ftrack.matchers import NCC
 from ftrack.pairs import PairSettings
 from ftrack.prefilters import HighPass, Prefilter
+from ftrack.scenes import SceneQuery
 from ftrack.settings import Settings, kind_of, models_in, nearest, option
 
 PATHS = ("scenes.catalog", "scenes.area", "stable.area", "output")
 """Settings that name a file: relative to the workflow file, and with ``${VARIABLE}`` and ``~`` filled in."""
 
-RESOURCES: dict[str, Any] = {"name": True, "output": True, "cluster": True, "scenes": {"catalog"}}
+RESOURCES: dict[str, Any] = {
+    "name": True,
+    "output": True,
+    "cluster": True,
+    "scenes": {"catalog", "prefer", "limit", "page_size", "retries", "timeout"},
+}
 """Settings that do not change any number of the cube: where things lie, and what the work is done with."""
 
 EXAMPLE: Mapping[str, Any] = {
@@ -75,7 +82,7 @@ class RunSettings(Settings):
     tile: int = option(512, "side of the area that one task measures, a multiple of the spacing", unit="px", ge=32, le=8192)
 
 
-class SceneSettings(Settings):
+class SceneSettings(SceneQuery):
     """Which scenes are used, and which of their pixels."""
 
     catalog: str = option(..., "a STAC API (URL), a static catalogue or collection, or a file of items (path or URL)", min_length=1)
@@ -84,6 +91,11 @@ class SceneSettings(Settings):
     dates: str | None = option(None, "first and last day, such as 2020-01-01/2020-03-31")
     max_cloud: float | None = option(None, "most cloud in a scene, as its catalogue says", unit="percent", ge=0, le=100)
     asset: str = option(..., "the file of a scene that is matched, such as nir, pan or B08", min_length=1)
+
+    @property
+    def query(self) -> SceneQuery:
+        """The part that ``find_scenes`` takes as its ``query``."""
+        return SceneQuery(**self.model_dump(include=set(SceneQuery.model_fields)))
 
     @field_validator("area", mode="before")
     @classmethod
@@ -110,6 +122,8 @@ class Workflow(Settings):
     pairs: PairSettings = option(PairSettings(), "which images are compared")
     prefilter: Prefilter = option(HighPass(), "how images are enhanced before they are compared")
     matcher: NCC = option(NCC(), "how displacement is measured")
+    outliers: Outliers = option(Outliers(), "which vectors are taken out")
+    fill: Fill = option(Fill(), "which holes are filled")
     output: str = option("velocity.zarr", "the cube: a path, or an address such as s3://bucket/name.zarr", min_length=1)
     cluster: ClusterSettings = option(ClusterSettings(), "where the work is done")
     run: RunSettings = option(RunSettings(), "how the work is cut")

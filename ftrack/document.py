@@ -106,16 +106,18 @@ def write_yaml(declaration: type[BaseModel], values: Mapping[str, Any], *, other
     declaration : Settings subclass
         Where the comments come from.
     values : mapping
-        What to write, nested, in the order to write it.
+        What to write, nested.
     others : bool
-        Also write what is not in ``values``: after the others, commented out (``#name: default``).
+        Also write what is not in ``values``: at the end of its section, commented out (``#name: default``).
     """
     return "\n".join(_lay_out(list(_lines(declaration, values, others)))) + "\n"
 
 
 def _lines(declaration: type[BaseModel], values: Mapping[str, Any], others: bool, depth: int = 0, off: bool = False) -> Iterator[_Line]:
-    rest = [name for name in declaration.model_fields if name not in values] if others else []
-    for name in [*values, *rest]:
+    own = [name for name in declaration.__annotations__ if name in declaration.model_fields]
+    names = dict.fromkeys([*own, *declaration.model_fields])
+    rest = [name for name in names if name not in values] if others else []
+    for name in [*(name for name in names if name in values), *rest]:
         field = declaration.model_fields[name]
         given = name in values
         value = values[name] if given else _default(field)
@@ -153,7 +155,7 @@ def _comment(declaration: type[BaseModel], name: str) -> str:
     field = declaration.model_fields[name]
     marks = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
     bounds = [f"{mark} {getattr(m, key)}" for m in field.metadata for key, mark in marks.items() if hasattr(m, key)]
-    choices = [str(c) for c in get_args(field.annotation)] if get_origin(field.annotation) is Literal else []
+    choices = [str(c) or "''" for c in get_args(field.annotation)] if get_origin(field.annotation) is Literal else []
     unit = unit_of(declaration, name)
     notes = [note for note in (unit if unit != "1" else "", *bounds, " | ".join(choices) if len(choices) > 1 else "") if note]
     return " ".join([field.description or "", *([f"[{', '.join(notes)}]"] if notes else [])]).strip()
