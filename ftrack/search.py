@@ -44,10 +44,11 @@ class Answer(NamedTuple):
 
 
 class Api(NamedTuple):
-    """An open API: its address, client, and the largest page and number of items that are asked for."""
+    """An open API: its address, client and HTTP method, and the largest page and number of items that are asked for."""
 
     address: str
     client: pystac_client.Client
+    method: str
     page_size: int
     limit: int
 
@@ -82,7 +83,8 @@ def open_api(address: str, io: StacApiIO, page_size: int, limit: int) -> Api:
             raise failure(error, address) from None
         if not client.conforms_to(ConformanceClasses.ITEM_SEARCH):
             client.add_conforms_to("ITEM_SEARCH")
-    return Api(address, client, page_size, limit)
+    methods = {link.extra_fields.get("method") for link in client.links if link.rel == "search"}
+    return Api(address, client, "GET" if methods == {"GET"} else "POST", page_size, limit)
 
 
 def search_items(api: Api, question: Question) -> Answer:
@@ -143,7 +145,7 @@ def _ask(api: Api, question: Question, page_size: int) -> pystac_client.ItemSear
         place = question.area if shapely.get_num_coordinates(question.area) <= _MOST_POINTS else question.area.envelope
         options["intersects"] = shapely.geometry.mapping(place)
     return api.client.search(
-        method=None,
+        method=api.method,
         collections=list(question.collections) or None,
         datetime=question.dates.text or None,
         limit=page_size,
