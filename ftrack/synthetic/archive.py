@@ -45,7 +45,7 @@ def simulate_archive(folder: str | Path, settings: ArchiveSettings | None = None
     Raises
     ------
     Stop
-        The folder holds another archive, or the scenes have an odd number of pixels.
+        The folder holds another archive, or the settings are impossible (see `check_settings`).
     """
     settings = settings or ArchiveSettings()
     folder = Path(folder)
@@ -54,14 +54,28 @@ def simulate_archive(folder: str | Path, settings: ArchiveSettings | None = None
         if archive.settings != settings:
             raise Stop(f"{folder} holds a simulated archive with other settings; choose another folder or delete this one")
         return archive
-    if any(side % 2 or side < 64 for side in settings.shape):
-        raise Stop(f"shape: {settings.shape} is not possible; rows and columns must be even and at least 64")
+    check_settings(settings)
     folder.mkdir(parents=True, exist_ok=True)
     items = [write_scene(folder, settings, scene, *draw_image(settings, scene)) for scene in draw_scenes(settings)]
     write_outlines(folder, settings, make_glacier(settings))
     write_text(folder / "collection.json", collection_of(settings, items))
     write_text(folder / FACTS, settings.model_dump(mode="json"))
     return Archive(folder, settings)
+
+
+def check_settings(settings: ArchiveSettings) -> None:
+    """Raise ``Stop`` where the settings cannot make images of which the truth is right.
+
+    Ice that keeps its look while it travels far is sheared, in the margins, to detail finer than the pixels.
+    """
+    if any(side % 2 or side < 64 for side in settings.shape):
+        raise Stop(f"shape: {settings.shape} is not possible; rows and columns must be even and at least 64")
+    speed = settings.max_speed / settings.resolution / DAYS_PER_YEAR * (1 + settings.season)
+    kept = (settings.scenes - 1) * settings.days if settings.memory is None else settings.memory
+    longest = 0.2 * min(settings.shape) / speed if speed > 0 else np.inf
+    if kept > longest:
+        fault = f"max_speed: ice that keeps its look for {kept:g} days is sheared beyond recognition at {settings.max_speed:g} m/yr"
+        raise Stop(f"{fault}; set memory to at most {np.floor(longest):g} days, lower max_speed, or make the scenes larger")
 
 
 def open_archive(folder: str | Path) -> Archive:
@@ -153,7 +167,8 @@ class Archive:
         Returns
         -------
         dx, dy : ndarray
-            px, + = right, down. Add `pair_shift` for what the two images show.
+            px, + = right, down. Add `pair_shift` for what the two images show. NaN where the ice runs more than two
+            widths out of the scene.
         """
         before, after = self.scene(reference), self.scene(secondary)
         column, row = self._on_ground(x, y, before)

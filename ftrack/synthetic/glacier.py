@@ -79,12 +79,14 @@ class Glacier:
         """Return where the ice of (x, y) is after ``days`` of mean flow (before, where negative).
 
         Along a flow line ``h dx = -flux * profile(s) dt`` with the half width ``h = start + slope * x``, so
-        ``start * x + slope * x**2 / 2`` falls linearly in time.
+        ``start * x + slope * x**2 / 2`` falls linearly in time. NaN where the ice would run more than two widths
+        out of the scene, to where the glacier narrows to nothing.
         """
         start, slope = self.widening
         s = self.flow_line(x, y)
         area = start * x + 0.5 * slope * x**2 - self.flux * profile(s) * days
-        to_x = 2 * area / (start + np.sqrt(start**2 + 2 * slope * area))
+        square = start**2 + 2 * slope * area
+        to_x = 2 * area / (start + np.sqrt(np.where(square > 0, square, np.nan)))
         return to_x, self.centre(to_x)[0] + s * self.half_width(to_x)
 
 

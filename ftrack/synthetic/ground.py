@@ -19,20 +19,27 @@ PERIOD = 1024
 
 
 class Ground(NamedTuple):
-    """Splines of the ice and the rock, digital numbers about their mean, and how long the look of the ice lasts (days)."""
+    """The flow, and splines of the ice and the rock in digital numbers about their mean."""
 
     glacier: Glacier
     ice: Array
     rock: Array
-    memory: float
     seed: int
 
 
-def make_ground(glacier: Glacier, blur: float, memory: float, seed: int) -> Ground:
+class Layer(NamedTuple):
+    """A texture of the ice: its number, its weight, and the days of mean flow since it was drawn on the ice."""
+
+    number: int
+    weight: float
+    days: float
+
+
+def make_ground(glacier: Glacier, blur: float, seed: int) -> Ground:
     """Draw the textures of a glacier; ``blur`` is the width of the sensor's point spread in px."""
     shape = (FINER * min(glacier.height, PERIOD), FINER * min(glacier.width, PERIOD))
     ice, rock = ice_texture(shape, blur, seed), rock_texture(shape, blur, seed)
-    return Ground(glacier, spline_of(ice, 3), spline_of(rock, 3), memory, seed)
+    return Ground(glacier, spline_of(ice, 3), spline_of(rock, 3), seed)
 
 
 def ice_texture(shape: tuple[int, int], blur: float, seed: int) -> Array:
@@ -73,42 +80,25 @@ def _seen(image: Array, blur: float) -> Array:
     return np.asarray(seen - seen.mean())
 
 
-def look_at(ground: Ground, x: Array, y: Array, day: float, flow_day: float) -> Array:
-    """Return the brightness (digital numbers) of the ground at true places.
-
-    Parameters
-    ----------
-    ground : Ground
-        Textures and flow.
-    x, y : ndarray
-        Pixel corners of the unshifted ground.
-    day : float
-        Days since the archive began; the ice of two days ``memory`` apart has nothing in common.
-    flow_day : float
-        Days of mean flow since the archive began.
-    """
+def look_at(ground: Ground, x: Array, y: Array, layers: tuple[Layer, ...]) -> Array:
+    """Return the brightness (digital numbers) of the ground at true places (pixel corners)."""
     line = ground.glacier.flow_line(x, y)
     s = np.abs(line)
     x, y = np.broadcast_arrays(x, y)
-    bare = smooth_step((s - 1 - MARGIN + 0.03) / 0.06)
+    bare = smooth_step((s - 1 - MARGIN) / 0.04)
     moraine = 500 * np.exp(-0.5 * ((line - 0.25) / 0.02) ** 2)
     brightness = 4700 - 2300 * smooth_step((s - 1 + MARGIN) / (2 * MARGIN)) - moraine
     is_ice, is_rock = bare < 1, bare > 0
     texture = np.zeros(s.shape)
-    texture[is_ice] = (1 - bare[is_ice]) * _ice_at(ground, x[is_ice], y[is_ice], day, flow_day)
+    texture[is_ice] = (1 - bare[is_ice]) * _ice_at(ground, x[is_ice], y[is_ice], layers)
     texture[is_rock] += bare[is_rock] * sample(ground.rock, FINER * x[is_rock], FINER * y[is_rock], 3)
     return np.asarray(brightness + texture)
 
 
-def _ice_at(ground: Ground, x: Array, y: Array, day: float, flow_day: float) -> Array:
-    """Return the ice's texture: two layers that both move with the ice while one fades into the other."""
+def _ice_at(ground: Ground, x: Array, y: Array, layers: tuple[Layer, ...]) -> Array:
     total = np.zeros(x.shape)
-    first = math.floor(day / ground.memory)
-    for layer in (first, first + 1):
-        weight = math.cos(0.5 * math.pi * (day / ground.memory - layer))
-        if weight < 1e-12:
-            continue
-        from_x, from_y = ground.glacier.carry(x, y, -(flow_day - layer * ground.memory))
-        at_x, at_y = np.random.default_rng((ground.seed, 31, layer + 1000)).uniform(0, PERIOD, 2)
-        total += weight * sample(ground.ice, FINER * (from_x + at_x), FINER * (from_y + at_y), 3)
+    for layer in layers:
+        from_x, from_y = ground.glacier.carry(x, y, -layer.days)
+        at_x, at_y = np.random.default_rng((ground.seed, 31, layer.number)).uniform(0, PERIOD, 2)
+        total += layer.weight * sample(ground.ice, FINER * (from_x + at_x), FINER * (from_y + at_y), 3)
     return total

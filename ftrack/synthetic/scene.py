@@ -11,7 +11,7 @@ import numpy as np
 
 from ftrack.settings import Settings, option
 from ftrack.synthetic.glacier import Glacier, smooth_step
-from ftrack.synthetic.ground import Ground, look_at, make_ground
+from ftrack.synthetic.ground import Ground, Layer, look_at, make_ground
 from ftrack.synthetic.texture import Array, sample, smooth_noise, spline_of
 
 YEAR = 365.25
@@ -35,7 +35,7 @@ class ArchiveSettings(Settings):
     seed: int = option(0, "same seed, same archive", ge=0)
     max_speed: float = option(2500.0, "highest speed on the map, averaged over the seasons", unit="m/yr", ge=0)
     season: float = option(0.3, "amplitude of the seasonal speed as a share of the mean; fastest in July", ge=0, lt=1)
-    memory: float = option(90.0, "time after which the ice looks entirely different", unit="days", gt=0)
+    memory: float | None = option(90.0, "time after which the ice looks entirely different; null = never", unit="days", gt=0)
     blur: float = option(0.8, "width (sigma) of the sensor's point spread", unit="px", ge=0.6)
     noise: float = option(20.0, "standard deviation of the sensor's noise", unit="digital numbers", ge=0)
     illumination: float = option(0.08, "largest change of gain between scenes; offset and brightness ramp go with it", ge=0, lt=0.5)
@@ -142,10 +142,20 @@ def make_glacier(settings: ArchiveSettings) -> Glacier:
     return Glacier(*settings.shape, settings.max_speed / settings.resolution / YEAR)
 
 
+def layers_at(settings: ArchiveSettings, day: float) -> tuple[Layer, ...]:
+    """Return the textures of the ice on a day: one fades into the next, with constant contrast, over the memory."""
+    if settings.memory is None:
+        return (Layer(0, 1.0, flow_days(settings, day)),)
+    first = math.floor(day / settings.memory)
+    weights = ((i, math.cos(0.5 * math.pi * (day / settings.memory - i))) for i in (first, first + 1))
+    now = flow_days(settings, day)
+    return tuple(Layer(i, weight, now - flow_days(settings, i * settings.memory)) for i, weight in weights if weight > 1e-12)
+
+
 @lru_cache(maxsize=2)
 def ground_of(settings: ArchiveSettings) -> Ground:
     """Return the flow and the textures of an archive."""
-    return make_ground(make_glacier(settings), settings.blur, settings.memory, settings.seed)
+    return make_ground(make_glacier(settings), settings.blur, settings.seed)
 
 
 @lru_cache(maxsize=8)
@@ -205,7 +215,7 @@ def draw_image(settings: ArchiveSettings, scene: SceneFacts) -> tuple[Array, Arr
 
 def _brightness(settings: ArchiveSettings, scene: SceneFacts, x: Array, y: Array, opacity: Array) -> Array:
     height, width = settings.shape
-    ground = look_at(ground_of(settings), x - scene.shift[0], y - scene.shift[1], scene.day, scene.flow_day)
+    ground = look_at(ground_of(settings), x - scene.shift[0], y - scene.shift[1], layers_at(settings, scene.day))
     light = 1 + scene.ramp[0] * (x / width - 0.5) + scene.ramp[1] * (y / height - 0.5)
     lit = scene.gain * light * ground + scene.offset
     return np.asarray(lit + opacity * (7500 + 1500 * opacity - lit))

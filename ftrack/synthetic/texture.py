@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
+import numba
 import numpy as np
 from scipy import fft
 from scipy.ndimage import map_coordinates, spline_filter
@@ -50,4 +52,34 @@ def spline_of(image: Array, order: Literal[3, 5] = 5) -> Array:
 
 def sample(spline: Array, x: Array, y: Array, order: Literal[3, 5] = 5) -> Array:
     """Return the periodic spline at positions given as pixel corners (the centre of the first pixel is 0.5, 0.5)."""
+    if order == 3:
+        out = np.empty(x.shape)
+        _sample_cubic(spline, np.ravel(x), np.ravel(y), out.reshape(-1))
+        return out
     return np.asarray(map_coordinates(spline, [y - 0.5, x - 0.5], order=order, mode="grid-wrap", prefilter=False))
+
+
+@numba.njit(nogil=True, cache=True)
+def _sample_cubic(spline: Array, x: Array, y: Array, out: Array) -> None:  # pragma: no cover
+    height, width = spline.shape
+    wx, wy, columns = np.empty(4), np.empty(4), np.empty(4, np.int64)
+    for i in range(x.size):
+        column, row = math.floor(x[i] - 0.5), math.floor(y[i] - 0.5)
+        _cubic_weights(x[i] - 0.5 - column, wx)
+        _cubic_weights(y[i] - 0.5 - row, wy)
+        for k in range(4):
+            columns[k] = (column - 1 + k) % width
+        total = 0.0
+        for j in range(4):
+            line = spline[(row - 1 + j) % height]
+            total += wy[j] * (wx[0] * line[columns[0]] + wx[1] * line[columns[1]] + wx[2] * line[columns[2]] + wx[3] * line[columns[3]])
+        out[i] = total
+
+
+@numba.njit(nogil=True, cache=True)
+def _cubic_weights(t: float, weights: Array) -> None:  # pragma: no cover
+    u = 1 - t
+    weights[0] = u * u * u / 6
+    weights[1] = (4 - 6 * t * t + 3 * t * t * t) / 6
+    weights[2] = (4 - 6 * u * u + 3 * u * u * u) / 6
+    weights[3] = t * t * t / 6
