@@ -33,7 +33,7 @@ STATUS_TEXT: dict[Status, str] = {
     Status.MEASURED: "measured",
     Status.FILLED: "filled from its neighbours",
     Status.NO_DATA: "too few valid pixels (cloud, swath edge, gap)",
-    Status.EDGE: "chip or search window leaves the image",
+    Status.EDGE: "search window leaves the imagery at the peak",
     Status.NO_TEXTURE: "chip without texture",
     Status.LOW_CORRELATION: "correlation below the limit",
     Status.AMBIGUOUS: "second peak nearly as high as the first",

@@ -1,0 +1,234 @@
+"""The tile functions over lazy stacks: the same numbers whatever the chunks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+
+from ftrack.cleaning import Fill, Outliers, clean_halo
+from ftrack.errors import Stop
+from ftrack.grid import Grid, Nodes, grid_of, node_grid, nodes_on, place
+from ftrack.matchers import NCC, Matcher, Prior
+from ftrack.pairs import Pair
+from ftrack.prefilters import HighPass, ImageFilter
+from ftrack.schema import DAYS_PER_YEAR, MOTION, Status
+from ftrack.tile import clean_tile, filter_tile, match_tile
+
+IMAGE_COORDINATES = ("platform", "scene_ids")
+"""Coordinates of the stack along time that each pair takes over, for its reference and its secondary."""
+
+
+def prefilter(stack: xr.DataArray, kind: ImageFilter | None = None) -> xr.DataArray:
+    """Filter the images of a stack lazily.
+
+    Parameters
+    ----------
+    stack : DataArray (time, y, x)
+        Images, float32, NaN = no data.
+    kind : ImageFilter, optional
+        One of the filters of ``ftrack.prefilters``, or one of your own; a Gaussian high-pass if left out.
+
+    Raises
+    ------
+    Stop
+        A chunk is smaller than the filter's halo.
+    """
+    chosen = HighPass() if kind is None else kind
+    images = _merge_short(_as_dask(stack), chosen.halo, (1, 2), "prefilter")
+    filtered = da.map_overlap(
+        filter_tile, images, prefilter=chosen, depth={0: 0, 1: chosen.halo, 2: chosen.halo}, boundary=_outside(images.ndim),
+        trim=True, allow_rechunk=False, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32),
+    )  # fmt: skip
+    return stack.copy(data=filtered)
+
+
+def match_stack(
+    stack: xr.DataArray,
+    pairs: Sequence[Pair],
+    matcher: Matcher | None = None,
+    *,
+    prior: xr.Dataset | tuple[float, float] | None = None,
+    window: Nodes | None = None,
+) -> xr.Dataset:
+    """Match the pairs of a stack lazily.
+
+    Parameters
+    ----------
+    stack : DataArray (time, y, x)
+        Images from ``open_stack``, usually filtered; its coordinate ``image`` names them.
+    pairs : sequence of Pair
+        Images to match, from ``choose_pairs``.
+    matcher : Matcher, optional
+        What measures; ``NCC()`` if left out.
+    prior : Dataset with ``vx``, ``vy`` (y, x), or (vx, vy), optional
+        Velocity to expect, m/yr on the map; the search is centred on it. A Dataset is sampled at the nodes.
+    window : Nodes, optional
+        Nodes of the stack's grid to measure; all of them if left out.
+
+    Returns
+    -------
+    Dataset (pair, y, x)
+        ``dx``, ``dy`` (px, + = right, down, of what is at the node in the reference), ``correlation``, ``peak_ratio``,
+        ``dx_error``, ``dy_error``, ``chip_size`` and ``status``; ``x`` and ``y`` are the nodes.
+
+    Raises
+    ------
+    Stop
+        A pair is not in the stack, a chunk is smaller than the matcher's halo, or the stack has no grid.
+    """
+    chosen = NCC() if matcher is None else matcher
+    grid = grid_of(stack)
+    nodes = nodes_on(grid, chosen.spacing) if window is None else window
+    values = match_array(stack, pairs, chosen, prior=prior, window=nodes)
+    return _as_dataset(values, stack, pairs, grid, nodes)
+
+
+def match_array(
+    stack: xr.DataArray, pairs: Sequence[Pair], matcher: Matcher, *, prior: xr.Dataset | tuple[float, float] | None = None, window: Nodes | None = None
+) -> da.Array:
+    """Match lazily and return one array: float32 (8, pair, y, x) in the order of ``ftrack.schema.MOTION``; see ``match_stack``."""
+    grid = grid_of(stack)
+    nodes = nodes_on(grid, matcher.spacing) if window is None else window
+    if not pairs:
+        raise Stop("there are no pairs to match; widen min_days and max_days of choose_pairs")
+    indices, used = _find_images(stack, pairs)
+    expected = [_expected(prior, pair, grid, nodes) for pair in pairs]
+    reach = max((math.ceil(float(np.nanmax(np.abs(part), initial=0.0))) for p in expected for part in p), default=0)
+    halo = matcher.halo + (reach + matcher.halo // 4 if prior is not None else 0)
+    images = _merge_short(_as_dask(stack.isel(time=used)).rechunk({0: -1}), halo, (1, 2), "matching")
+    starts = tuple(tuple(int(v) for v in np.cumsum((0, *images.chunks[axis]))) for axis in (1, 2))
+    counts = tuple(_count_nodes(where, edges) for where, edges in zip((nodes.rows, nodes.columns), starts, strict=True))
+    return da.map_overlap(
+        _match_block, images, pairs=indices, matcher=matcher, nodes=nodes, starts=starts, reach=halo, priors=expected,
+        depth={0: 0, 1: halo, 2: halo}, boundary=_outside(3), trim=False, allow_rechunk=False, new_axis=0,
+        chunks=((len(MOTION),), (len(pairs),), *counts), dtype=np.float32, meta=np.empty((0, 0, 0, 0), np.float32),
+    )  # fmt: skip
+
+
+def clean(motion: xr.Dataset, outliers: Outliers | None = None, fill: Fill | None = None) -> xr.Dataset:
+    """Take outliers out of a motion and fill its small holes, lazily.
+
+    Parameters
+    ----------
+    motion : Dataset (pair, y, x)
+        From ``match_stack``.
+    outliers, fill : Outliers, Fill, optional
+        Settings; the defaults if left out.
+    """
+    values = da.stack([da.asarray(motion[v.name].data).astype(np.float32) for v in MOTION])
+    cleaned = clean_array(values.rechunk({0: -1}), outliers or Outliers(), fill or Fill())
+    return motion.assign({v.name: (motion[v.name].dims, _cast(cleaned[k], v.dtype), motion[v.name].attrs) for k, v in enumerate(MOTION)})
+
+
+def clean_array(values: da.Array, outliers: Outliers, fill: Fill) -> da.Array:
+    """Clean lazily: float32 (8, pair, y, x) in and out, in the order of ``ftrack.schema.MOTION``."""
+    halo = clean_halo(outliers, fill)
+    if halo == 0:
+        return values.map_blocks(clean_tile, outliers=outliers, fill=fill, dtype=np.float32)
+    merged = _merge_short(values, halo, (2, 3), "cleaning")
+    return da.map_overlap(
+        clean_tile, merged, outliers=outliers, fill=fill, depth={0: 0, 1: 0, 2: halo, 3: halo}, boundary=_outside(4),
+        trim=True, allow_rechunk=False, dtype=np.float32, meta=np.empty((0, 0, 0, 0), np.float32),
+    )  # fmt: skip
+
+
+def _match_block(images: np.ndarray, *, pairs: Any, matcher: Matcher, nodes: Nodes, starts: Any, reach: int, priors: Any, block_id: Any = None) -> np.ndarray:
+    """Match the nodes of one block; the block carries ``reach`` pixels on every side."""
+    i, j = block_id[-2], block_id[-1]
+    rows, columns = (
+        _nodes_between(where, edges[k], edges[k + 1]) for where, edges, k in ((nodes.rows, starts[0], i), (nodes.columns, starts[1], j))
+    )
+    local = [where[part] - edges[k] + reach for where, part, edges, k in ((nodes.rows, rows, starts[0], i), (nodes.columns, columns, starts[1], j))]
+    here = [Prior(*(p if np.ndim(p) == 0 else p[rows, columns] for p in prior)) for prior in priors]
+    return match_tile(images, pairs, matcher, local[0], local[1], here)
+
+
+def _nodes_between(where: np.ndarray, start: int, stop: int) -> slice:
+    first, last = np.searchsorted(where, (start, stop))
+    return slice(int(first), int(last))
+
+
+def _count_nodes(where: np.ndarray, edges: Sequence[int]) -> tuple[int, ...]:
+    return tuple(int(n) for n in np.diff(np.searchsorted(where, edges)))
+
+
+def _outside(ndim: int) -> dict[int, Any]:
+    """Return what lies beyond the edges: nothing along the first axes, no data along y and x."""
+    return {axis: "none" if axis < ndim - 2 else np.nan for axis in range(ndim)}
+
+
+def _as_dask(stack: xr.DataArray) -> da.Array:
+    if stack.dims != ("time", "y", "x"):
+        raise Stop(f"the stack has dimensions {stack.dims}; ('time', 'y', 'x') are needed")
+    return da.asarray(stack.data).astype(np.float32)
+
+
+def _merge_short(array: da.Array, halo: int, axes: tuple[int, int], step: str) -> da.Array:
+    """Join a last chunk that is shorter than the halo to the one before it; other short chunks are refused."""
+    merged = {}
+    for axis, name in zip(axes, ("y", "x"), strict=True):
+        chunks = array.chunks[axis]
+        if len(chunks) > 1 and chunks[-1] < halo:
+            chunks = (*chunks[:-2], chunks[-2] + chunks[-1])
+        if len(chunks) > 1 and min(chunks) < halo:
+            raise Stop(f"{step}: {name} chunks {chunks} are smaller than the halo {halo}; open the stack with chunks of at least {halo}")
+        merged[axis] = chunks
+    return array.rechunk(merged) if any(array.chunks[a] != c for a, c in merged.items()) else array
+
+
+def _find_images(stack: xr.DataArray, pairs: Sequence[Pair]) -> tuple[tuple[tuple[int, int], ...], list[int]]:
+    """Return the pairs as indices among the images that are used, and which these are."""
+    if "image" not in stack.coords:
+        raise Stop("the stack has no coordinate 'image' that names its images; use ftrack.open_stack, or assign it along time")
+    place_of = {str(name): k for k, name in enumerate(np.atleast_1d(stack["image"].values))}
+    missing = sorted({name for p in pairs for name in (p.reference, p.secondary)} - place_of.keys())
+    if missing:
+        raise Stop(f"the stack has no image {missing[0]!r}, which a pair needs; choose pairs from the scenes that were stacked")
+    used = sorted({place_of[name] for p in pairs for name in (p.reference, p.secondary)})
+    at = {k: n for n, k in enumerate(used)}
+    return tuple((at[place_of[p.reference]], at[place_of[p.secondary]]) for p in pairs), used
+
+
+def _expected(prior: xr.Dataset | tuple[float, float] | None, pair: Pair, grid: Grid, nodes: Nodes) -> Prior:
+    """Turn an expected velocity (m/yr on the map) into a displacement of one pair (px, + = right, down) at the nodes."""
+    if prior is None:
+        return Prior()
+    pixels = pair.temporal_baseline / DAYS_PER_YEAR / grid.resolution
+    if isinstance(prior, tuple):
+        return Prior(prior[0] * pixels, -prior[1] * pixels)
+    target = node_grid(grid, nodes)
+    at = prior[["vx", "vy"]].interp(x=("x", target.x), y=("y", target.y), method="nearest", kwargs={"fill_value": None})
+    return Prior(np.asarray(at["vx"].transpose("y", "x")) * pixels, -np.asarray(at["vy"].transpose("y", "x")) * pixels)
+
+
+def _as_dataset(values: da.Array, stack: xr.DataArray, pairs: Sequence[Pair], grid: Grid, nodes: Nodes) -> xr.Dataset:
+    """Name the measurements and give them their coordinates."""
+    order = {str(name): k for k, name in enumerate(np.atleast_1d(stack["image"].values))}
+    variables = {}
+    for k, v in enumerate(MOTION):
+        attrs = {"long_name": v.long_name, "units": v.units}
+        variables[v.name] = (("pair", "y", "x"), _cast(values[k], v.dtype), attrs)
+    dataset = place(xr.Dataset(variables), node_grid(grid, nodes))
+    coordinates: dict[str, Any] = {"pair": np.arange(len(pairs))}
+    for side in ("reference", "secondary"):
+        names = [getattr(p, side) for p in pairs]
+        times = [np.datetime64(getattr(p, f"{side}_time").replace(tzinfo=None), "ns") for p in pairs]
+        coordinates[side] = ("pair", np.array(names, object))
+        coordinates[f"{side}_time"] = ("pair", np.array(times, "datetime64[ns]"))
+        for extra in IMAGE_COORDINATES:
+            if extra in stack.coords:
+                known = np.atleast_1d(stack[extra].values)
+                coordinates[f"{side}_{extra}"] = ("pair", np.array([str(known[order[n]]) for n in names], object))
+    dataset = dataset.assign_coords(coordinates)
+    dataset.attrs.update(pixel_size=grid.resolution, spacing=nodes.spacing)
+    dataset["status"].attrs.update(flag_values=[int(s) for s in Status], flag_meanings=" ".join(s.name.lower() for s in Status))
+    return dataset
+
+
+def _cast(values: da.Array, dtype: str) -> da.Array:
+    return values if values.dtype == dtype else values.astype(dtype)

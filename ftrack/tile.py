@@ -1,0 +1,55 @@
+"""One tile of a stack, numpy in and out: filter its images, match its pairs, clean the vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ftrack.cleaning import Fill, Outliers, clean_nodes
+from ftrack.matchers import Matcher, Prior
+from ftrack.prefilters import ImageFilter, filter_image
+from ftrack.schema import MOTION
+
+
+def filter_tile(images: np.ndarray, prefilter: ImageFilter) -> np.ndarray:
+    """Filter every image of a tile: float32 (time, y, x) in and out, NaN = no data."""
+    return np.stack([filter_image(image, prefilter) for image in images]) if len(images) else images
+
+
+def match_tile(
+    images: np.ndarray, pairs: Sequence[tuple[int, int]], matcher: Matcher, rows: np.ndarray, columns: np.ndarray, priors: Sequence[Prior]
+) -> np.ndarray:
+    """Measure every pair at every node of a tile.
+
+    Parameters
+    ----------
+    images : float32 (time, y, x)
+        Images with the halo that the matcher needs; NaN = no data.
+    pairs : sequence of (int, int)
+        Index of the reference and of the secondary image along time.
+    matcher : Matcher
+        What measures.
+    rows, columns : int64 (n,), (m,)
+        Pixel corners of the nodes, counted from the first pixel of the images.
+    priors : sequence of Prior
+        Expected displacement of each pair, px.
+
+    Returns
+    -------
+    float32 (8, pair, n, m)
+        In the order of ``ftrack.schema.MOTION``.
+    """
+    out = np.full((len(MOTION), len(pairs), rows.size, columns.size), np.nan, np.float32)
+    if rows.size and columns.size:
+        for k, (reference, secondary) in enumerate(pairs):
+            out[:, k] = matcher.measure(images[reference], images[secondary], rows, columns, priors[k])
+    return out
+
+
+def clean_tile(motion: np.ndarray, outliers: Outliers, fill: Fill) -> np.ndarray:
+    """Clean every pair of a tile: float32 (8, pair, n, m) in and out."""
+    out = np.empty_like(motion)
+    for k in range(motion.shape[1]):
+        out[:, k] = clean_nodes(motion[:, k], outliers, fill)
+    return out
