@@ -18,6 +18,7 @@ from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 
 from ftrack.errors import Retry, Stop
+from ftrack.store import told_apart
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,10 @@ def shown(address: str) -> str:
     """Return an address fit for messages and records: without password, query (tokens) and fragment."""
     if "://" not in address:
         return address
-    parts = urlsplit(address)
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return address.partition("?")[0].rpartition("@")[2]
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
@@ -65,17 +69,18 @@ def absolute_href(href: str, base: str, *, local: bool) -> str:
     -------
     str
         Empty if the href may not be read: a local path in a remote catalogue, a special path of the reader
-        (``/vsi...``, ``vrt://``), or a private network address that is not the catalogue's own.
+        (``/vsi...``, ``vrt://``), or a private network address in a public catalogue.
     """
     try:
         parts = urlsplit(href)
         if not href or href.startswith(("/vsi", "\\")) or "\x00" in href:
             return ""
-        if parts.scheme.lower() in REMOTE:
-            return shown(href) if local or _is_public(parts.hostname or "", base) else ""
         if parts.scheme == "file":
             return str(Path(unquote(parts.path))) if local else ""
-        return "" if parts.scheme else _beside(href, base)
+        if parts.scheme and parts.scheme.lower() not in REMOTE:
+            return ""
+        address = shown(href) if parts.scheme else _beside(href, base)
+        return address if local or _may_reach(address, base) else ""
     except ValueError:
         return ""
 
@@ -90,13 +95,21 @@ def _beside(href: str, base: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc, joined, "", ""))
 
 
-def _is_public(host: str, base: str) -> bool:
-    if host.lower() == (urlsplit(base).hostname or "").lower():
+def _may_reach(address: str, base: str) -> bool:
+    """Return whether an address is a public one, or named by a catalogue that is not public itself."""
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https"):
         return True
+    host, own = (parts.hostname or "").lower().rstrip("."), (urlsplit(base).hostname or "").lower()
+    return host == own or _is_public(host) or (not host.startswith("169.254.") and not _is_public(own))
+
+
+def _is_public(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_global
     except ValueError:
-        return host != "localhost" and not host.endswith((".localhost", ".internal", ".local"))
+        last = host.rpartition(".")[2]
+        return "." in host and not last[:1].isdigit() and last not in ("localhost", "internal", "local")
 
 
 def plain_item(item: Mapping[str, Any], base: str, *, local: bool) -> dict[str, Any]:
@@ -141,6 +154,8 @@ def failure(error: Exception, address: str) -> Retry | Stop:
     """Return what a failed request means: try again later, or change the request."""
     status = getattr(error, "status_code", None)
     place = f"the catalogue {shown(address)}"
+    if status is None and isinstance(error.__context__, ValueError):
+        return Stop(f"{shown(address)} is not an address of a catalogue")
     if status is None:
         reason = type(error.__context__ or error).__name__
         return Retry(f"{place} cannot be reached ({reason}); check the address and the network, then try again")
@@ -164,16 +179,21 @@ def read_document(address: str, io: StacApiIO) -> dict[str, Any]:
         There is no such document, or it is not JSON.
     """
     try:
-        text = io.read_text(address) if address.startswith(("http://", "https://")) else _read_elsewhere(address)
-        document = json.loads(text)
+        if address.startswith(("http://", "https://")) and urlsplit(address).hostname:
+            text = io.read_text(address)
+        else:
+            with told_apart(f"the catalogue {shown(address)}"):
+                text = _read_elsewhere(address)
     except APIError as error:
         raise failure(error, address) from None
-    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
-        raise Stop(f"there is no catalogue that can be read at {shown(address)} ({type(error).__name__})") from None
+    except Stop:
+        raise
+    except ValueError as error:
+        raise Stop(f"{shown(address)} is not an address of a catalogue ({error})") from None
+    try:
+        document = json.loads(text)
     except ValueError:
         raise Stop(f"{shown(address)} is not a STAC document: it is not JSON") from None
-    except OSError as error:
-        raise Retry(f"the catalogue {shown(address)} cannot be read now ({type(error).__name__}: {error})") from None
     if not isinstance(document, dict):
         raise Stop(f"{shown(address)} is not a STAC document: a JSON object is expected")
     return document

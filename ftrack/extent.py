@@ -102,7 +102,7 @@ def read_area(area: Any) -> shapely.Geometry:
     Returns
     -------
     shapely.Geometry
-        Valid, within -180 to 180 and -90 to 90 degrees; parts on both sides of the antimeridian are apart.
+        Valid, one for all parts, within -180 to 180 and -90 to 90 degrees; parts on both sides of the antimeridian are apart.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def read_area(area: Any) -> shapely.Geometry:
         return _from_frame(area, "the table")
     if isinstance(area, Mapping):
         parts = area.get("features") or [area]
-        return _checked(shapely.union_all([shapely.geometry.shape(part.get("geometry") or part) for part in parts]), "the area")
+        return _checked(shapely.GeometryCollection([shapely.geometry.shape(part.get("geometry") or part) for part in parts]), "the area")
     if isinstance(area, shapely.Geometry):
         return _checked(area, "the area")
     if isinstance(area, Sequence) and len(area) == 4:
@@ -159,7 +159,7 @@ def _from_frame(frame: Any, name: str) -> shapely.Geometry:
         extent = max(geometries.total_bounds[2:] - geometries.total_bounds[:2])
         geometries = geometries.segmentize(extent / 100 if extent else 1.0)
     geometries = geometries.to_crs("EPSG:4326") if crs is not None else geometries
-    return _checked(shapely.union_all(shapely.make_valid(geometries.to_numpy())), name)
+    return _checked(shapely.GeometryCollection(list(geometries)), name)
 
 
 def _checked(geometry: shapely.Geometry, name: str) -> shapely.Geometry:
@@ -171,19 +171,23 @@ def _checked(geometry: shapely.Geometry, name: str) -> shapely.Geometry:
         raise Stop(
             f"{name} reaches from ({left:g}, {bottom:g}) to ({right:g}, {top:g}), which is not degrees; say its CRS, or give degrees"
         )
-    return unfolded(geometry if geometry.is_valid else shapely.make_valid(geometry))
+    return unfolded(geometry)
 
 
 def unfolded(geometry: shapely.Geometry) -> shapely.Geometry:
-    """Return a geometry whose ring runs over the antimeridian as parts on both sides of it.
+    """Return a valid geometry; a ring that runs over the antimeridian becomes parts on both sides of it.
 
-    A ring wider than half the globe is taken to run the short way round; one that is wide both ways holds a pole.
+    A ring wider than half the globe is taken to run the short way round; one that is wide both ways holds a pole,
+    unless it is a box from -180 to 180.
     """
+    if hasattr(geometry, "geoms"):
+        return shapely.union_all([unfolded(part) for part in geometry.geoms])
     left, bottom, right, top = geometry.bounds
-    if (right - left <= 180 and right <= 180) or geometry.equals(geometry.envelope):
+    if geometry.is_empty:
         return geometry
-    if geometry.geom_type.startswith("Multi") and right <= 180:
-        return geometry
+    whole = (left, right) == (-180, 180) and geometry.equals(geometry.envelope)
+    if whole or (right - left <= 180 and right <= 180):
+        return geometry if geometry.is_valid else shapely.make_valid(geometry)
     east = shapely.transform(geometry, lambda xy: xy + [[360, 0]] * (xy[:, :1] < 0))
     if east.bounds[2] - east.bounds[0] > 180:
         return shapely.box(-180, bottom if bottom > 0 else -90, 180, 90 if bottom > 0 else top)

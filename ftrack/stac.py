@@ -281,7 +281,7 @@ def _footprint(item: Mapping[str, Any], crs: str) -> shapely.Geometry:
     footprint = shapely.force_2d(footprint)
     left, bottom, right, top = footprint.bounds
     if left >= -360 and right <= 360 and bottom >= -90 and top <= 90:
-        return unfolded(footprint if footprint.is_valid else shapely.make_valid(footprint))
+        return unfolded(footprint)
     transformer = _to_map(crs) if crs else None
     if transformer is None:
         raise Skip(f"the item {item['id']} gives its footprint neither in degrees nor with a CRS")

@@ -15,7 +15,11 @@ import cql2
 import shapely
 import shapely.geometry
 
-CORE = ["https://api.stacspec.org/v1.0.0/core", "https://api.stacspec.org/v1.0.0/item-search", "https://api.stacspec.org/v1.0.0/collections"]
+CORE = [
+    "https://api.stacspec.org/v1.0.0/core",
+    "https://api.stacspec.org/v1.0.0/item-search",
+    "https://api.stacspec.org/v1.0.0/collections",
+]
 QUERY = ["https://api.stacspec.org/v1.0.0/item-search#query"]
 FILTER = [
     "https://api.stacspec.org/v1.0.0-rc.3/item-search#filter",
