@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -177,3 +178,22 @@ def round_number(value: float) -> float:
     """Return the largest of 1, 2, 5 times a power of ten that does not exceed a positive number."""
     power = 10.0 ** math.floor(math.log10(value))
     return float(max(m * power for m in (1, 2, 5) if m * power <= value * (1 + 1e-9)))
+
+
+def save_picture(drawn: Axes | Figure, path: str | Path) -> Path:
+    """Write what was drawn into a file and return its path; the folder is made if need be.
+
+    Raises
+    ------
+    Stop
+        The file cannot be written, or its suffix is not that of a picture.
+    """
+    path = Path(path)
+    figure = drawn.get_figure(root=True) if isinstance(drawn, Axes) else drawn
+    assert figure is not None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path)
+    except (OSError, ValueError) as error:
+        raise Stop(f"the picture {path} cannot be written: {error}") from None
+    return path
