@@ -114,3 +114,34 @@ def orientation(image: np.ndarray, sigma: float, radius: int, window: float, rea
         return along + answer(unit[1], np.outer(first, line), weights, y, x, known)
 
     return each_pixel(image, one)
+
+
+def slope(field: np.ndarray, axis: int) -> float:
+    """Return the median step between neighbours of a window along an axis; 0 if fewer than six are known."""
+    steps = np.diff(field, axis=axis)
+    steps = steps[np.isfinite(steps)]
+    return float(np.median(steps)) if steps.size >= 6 else 0.0
+
+
+def implied(field: np.ndarray, y: int, x: int, radius: int) -> np.ndarray:
+    """Return what each neighbour implies for a node, given the slope of the field in the window; NaN = no neighbour."""
+    window = window_of(field, y, x, radius)
+    down, across = np.mgrid[-radius : radius + 1, -radius : radius + 1]
+    brought = window - slope(window, 0) * down - slope(window, 1) * across
+    brought[radius, radius] = np.nan
+    return brought
+
+
+def agrees(dx: np.ndarray, dy: np.ndarray, errors: np.ndarray, y: int, x: int, radius: int, limits: tuple[float, ...]) -> bool:
+    """Both tests of one vector; fields are NaN where there is no vector."""
+    tolerance, share, noise, threshold = limits
+    around = [implied(dx, y, x, radius), implied(dy, y, x, radius)]
+    count = np.isfinite(around[0]).sum()
+    alike = ((np.abs(around[0] - dx[y, x]) <= tolerance) & (np.abs(around[1] - dy[y, x]) <= tolerance)).sum()
+    if count < 4 or alike < max(4, share * count):
+        return False
+    ratios = []
+    for values, value, error in zip(around, (dx[y, x], dy[y, x]), errors, strict=True):
+        middle = np.nanmedian(values)
+        ratios.append((value - middle) / (np.nanmedian(np.abs(values - middle)) + np.hypot(noise, error)))
+    return bool(np.hypot(*ratios) <= threshold)

@@ -15,23 +15,25 @@ NORMAL = 1.4826
 
 @njit(nogil=True, cache=True)
 def _surrounded(usable: np.ndarray, y: int, x: int, box: tuple[int, int, int, int], least: int) -> bool:
-    """Tell whether a node has enough usable neighbours and some in each quarter, so that it lies inside their hull."""
+    """Tell whether a node has enough usable neighbours and lies inside their hull.
+
+    It does if, turning from any neighbour to the left, another one comes before half a turn.
+    """
     top, bottom, left, right = box
-    quarters = np.zeros(4, np.int64)
+    if usable[top:bottom, left:right].sum() < least:
+        return False
     for row in range(top, bottom):
         for column in range(left, right):
             if not usable[row, column]:
                 continue
             down, across = row - y, column - x
-            if across > 0 and down >= 0:
-                quarters[0] += 1
-            elif down > 0 and across <= 0:
-                quarters[1] += 1
-            elif across < 0 and down <= 0:
-                quarters[2] += 1
-            elif down < 0 and across >= 0:
-                quarters[3] += 1
-    return bool(quarters.min() > 0 and quarters.sum() >= least)
+            found = False
+            for other in range(top, bottom):
+                for beside in range(left, right):
+                    found |= usable[other, beside] and across * (other - y) > down * (beside - x)
+            if not found:
+                return False
+    return True
 
 
 @njit(nogil=True, cache=True)
