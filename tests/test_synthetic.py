@@ -15,6 +15,7 @@ import shapely
 from scipy.ndimage import map_coordinates
 
 from ftrack.errors import Stop
+from ftrack.scenes import find_scenes
 from ftrack.synthetic import (
     TINY,
     Archive,
@@ -309,6 +310,14 @@ def test_the_collection_is_stac(tiny):
         raw = json.loads((tiny.folder / f"{item.id}.json").read_text())
         assert raw["stac_version"] == "1.1.0"
         assert raw["assets"]["scl"]["proj:shape"] == [128, 128]
+
+
+def test_the_search_finds_every_scene_and_names_its_image_as_the_archive_does(tiny):
+    found = find_scenes(str(tiny.collection))
+    assert [(s.id, s.image_id, s.platform, s.time) for s in found] == [(s.id, s.image_id, s.platform, s.time) for s in tiny.scenes]
+    assert [s.orbit for s in found] == [f"R{s.orbit:03d}" for s in tiny.scenes]
+    assert found[0].assets["nir"].crs == tiny.crs
+    assert tiny.scene_shift(found[1].image_id) == tiny.scene_shift(found[1].id)
 
 
 def test_the_outlines_are_the_rock_and_the_ice(tiny):

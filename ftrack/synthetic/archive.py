@@ -97,7 +97,8 @@ class Archive:
     """A simulated archive in a folder, and its truth.
 
     Places are map coordinates (x, y) in the archive's CRS, any shapes that broadcast. A place in an image is where the
-    image shows it, geolocation error included. Scenes are named by the ids of their STAC items.
+    image shows it, geolocation error included. Scenes are named by the ids of their
+    STAC items or of their images (passes), as pairs and cubes name them.
     """
 
     folder: Path
@@ -134,9 +135,9 @@ class Archive:
         return make_glacier(self.settings)
 
     def scene(self, scene_id: str) -> SceneFacts:
-        """Return what was drawn for a scene."""
+        """Return what was drawn for a scene, named by its item or by its image."""
         for scene in self.scenes:
-            if scene.id == scene_id:
+            if scene_id in (scene.id, scene.image_id):
                 return scene
         raise Stop(f"the archive has no scene {scene_id!r}; {nearest(scene_id, [s.id for s in self.scenes])}")
 
@@ -160,7 +161,7 @@ class Archive:
         Parameters
         ----------
         reference, secondary : str
-            Item ids.
+            Item or image ids.
         x, y : ndarray
             Where the reference shows the feature.
 

@@ -35,7 +35,7 @@ class ArchiveSettings(Settings):
     seed: int = option(0, "same seed, same archive", ge=0)
     max_speed: float = option(2500.0, "highest speed on the map, averaged over the seasons", unit="m/yr", ge=0)
     season: float = option(0.3, "amplitude of the seasonal speed as a share of the mean; fastest in July", ge=0, lt=1)
-    memory: float | None = option(90.0, "time after which the ice looks entirely different; null = never", unit="days", gt=0)
+    memory: float | None = option(180.0, "time after which the ice looks entirely different; null = never", unit="days", gt=0)
     blur: float = option(0.8, "width (sigma) of the sensor's point spread", unit="px", ge=0.6)
     noise: float = option(20.0, "standard deviation of the sensor's noise", unit="digital numbers", ge=0)
     illumination: float = option(0.08, "largest change of gain between scenes; offset and brightness ramp go with it", ge=0, lt=0.5)
@@ -49,7 +49,7 @@ class ArchiveSettings(Settings):
     resolution: float = option(10.0, "pixel size on the map", unit="m", gt=0)
 
 
-TINY = ArchiveSettings(shape=(256, 256), scenes=4, max_speed=800.0)
+TINY = ArchiveSettings(shape=(256, 256), scenes=4, max_speed=700.0)
 """A small archive for tests."""
 
 
@@ -59,7 +59,9 @@ class SceneFacts:
 
     Attributes
     ----------
-    id, platform, orbit, time
+    id, image_id : str
+        The STAC item, and the pass of the sensor as pairs and cubes name it.
+    platform, orbit, time
         Identity; the time is UTC.
     day, flow_day : float
         Days since the first scene, and the days of mean flow that bring the ice as far.
@@ -75,6 +77,7 @@ class SceneFacts:
 
     index: int
     id: str
+    image_id: str
     platform: str
     orbit: int
     time: datetime
@@ -104,12 +107,14 @@ def _draw_scene(settings: ArchiveSettings, index: int, cloud: float, cut: bool) 
     angle, distance = rng.uniform(0, 2 * math.pi), rng.uniform(0.2, 0.4) * min(settings.shape)
     day = index * settings.days
     time = datetime(settings.start.year, settings.start.month, settings.start.day, 15, 5, 19, tzinfo=UTC) + timedelta(days=day)
-    letter = "ab"[index % 2]
+    letter, orbit = "ab"[index % 2], settings.orbits[index % len(settings.orbits)]
+    name = f"S2{letter.upper()}_{time:%Y%m%dT%H%M%S}"
     return SceneFacts(
         index=index,
-        id=f"SIM_S2{letter.upper()}_{time:%Y%m%dT%H%M%S}",
+        id=f"SIM_{name}",
+        image_id=f"{name}_R{orbit:03d}",
         platform=f"sentinel-2{letter}",
-        orbit=settings.orbits[index % len(settings.orbits)],
+        orbit=orbit,
         time=time,
         day=day,
         flow_day=flow_days(settings, day),
