@@ -1,0 +1,85 @@
+"""Clients open by name, have what they were asked for, are quiet, and leave nothing behind."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+import psutil
+import pytest
+from dask.system import CPU_COUNT
+from distributed import LocalCluster
+from distributed.system import MEMORY_LIMIT
+
+from ftrack.cluster import WORKER_ENVIRONMENT, open_client
+from ftrack.config import ClusterSettings
+from ftrack.errors import Retry, Stop
+from ftrack.workers import FAR_MEMORY, size_workers
+
+
+def environment() -> dict[str, str]:
+    return dict(os.environ)
+
+
+def fail(text: str) -> None:
+    raise ValueError(text)
+
+
+def test_local_workers_are_processes_with_one_thread_and_the_right_environment(capfd: pytest.CaptureFixture[str]) -> None:
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    with open_client(ClusterSettings(kind="local", workers=1, memory="1GB")) as client:
+        workers = client.scheduler_info()["workers"]
+        assert [(w["nthreads"], w["memory_limit"]) for w in workers.values()] == [(1, 10**9)]
+        assert all("127.0.0.1" in address for address in workers)
+        assert client.submit(os.getpid).result() != os.getpid()
+        seen = client.submit(environment).result()
+        assert {name: seen.get(name) for name in WORKER_ENVIRONMENT} == dict(WORKER_ENVIRONMENT)
+        assert isinstance(client.submit(fail, "told in the record").exception(), ValueError)
+    left = {child.pid for child in psutil.Process().children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE}
+    trackers = {pid for pid in left - before if "resource_tracker" in " ".join(psutil.Process(pid).cmdline())}
+    assert left - before - trackers == set()
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    assert captured.err == ""
+
+
+def test_threads_stay_in_this_process() -> None:
+    level = logging.getLogger("distributed.worker").level
+    with open_client(ClusterSettings(kind="threads", threads=3)) as client:
+        assert client.submit(os.getpid).result() == os.getpid()
+        assert [w["nthreads"] for w in client.scheduler_info()["workers"].values()] == [3]
+    assert logging.getLogger("distributed.worker").level == level
+
+
+def test_a_scheduler_that_is_there_is_joined_and_left_running() -> None:
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None, host="127.0.0.1", protocol="tcp"
+    ) as cluster:
+        for _ in range(2):
+            with open_client(ClusterSettings(kind="scheduler", address=cluster.scheduler_address)) as client:
+                assert client.submit(sum, [1, 2]).result() == 3
+
+
+def test_a_scheduler_needs_an_address_that_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Stop, match=r"cluster\.address"), open_client(ClusterSettings(kind="scheduler")):
+        pass
+    monkeypatch.setattr("ftrack.cluster.PATIENCE", "1s")
+    with (
+        pytest.raises(Retry, match="no Dask scheduler answers"),
+        open_client(ClusterSettings(kind="scheduler", address="tcp://127.0.0.1:9")),
+    ):
+        pass
+
+
+def test_workers_fill_the_machine_unless_told_otherwise() -> None:
+    cores = int(CPU_COUNT)
+    assert size_workers(ClusterSettings()) == (cores, 1, MEMORY_LIMIT // cores)
+    assert size_workers(ClusterSettings(kind="threads")) == (1, cores, MEMORY_LIMIT)
+    assert size_workers(ClusterSettings(workers=3, threads=2, memory="500MB")) == (3, 2, 500_000_000)
+    assert size_workers(ClusterSettings(kind="scheduler", workers=40)) == (40, 1, FAR_MEMORY)
+
+
+@pytest.mark.parametrize(("memory", "text"), [("a lot", "number of bytes"), ("1000TB", "this machine has")])
+def test_memory_that_cannot_be_is_refused(memory: str, text: str) -> None:
+    with pytest.raises(Stop, match=text):
+        size_workers(ClusterSettings(memory=memory))
