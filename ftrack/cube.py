@@ -28,7 +28,7 @@ from ftrack.labels import (
 )
 from ftrack.pairs import Pair
 from ftrack.schema import CUBE, MOTION, PER_NODE, PER_PAIR, VELOCITY, Variable
-from ftrack.store import ROOT, Array, Options, create_array, get, put, read_block, store_at, told_apart, write_block
+from ftrack.store import ROOT, Array, Options, at_once, create_array, get, put, read_block, store_at, told_apart, write_block
 
 __all__ = ["CubeSpec", "create_cube", "create_motion", "open_cube", "publish_cube", "read_block", "write_block", "write_coords"]
 
@@ -97,14 +97,12 @@ def create_cube(url: str, spec: CubeSpec, storage_options: Options = None) -> No
         run = json.loads(root).get("attributes", {}).get("run_id")
         if run != spec.attrs.get("run_id"):
             raise Stop(f"{url} holds the cube of another run ({run or 'unknown'}); choose another output, or remove it")
-    for array in _arrays(spec):
-        create_array(url, array, storage_options)
+    at_once(lambda array: create_array(url, array, storage_options), list(_arrays(spec)))
 
 
 def create_motion(url: str, spec: CubeSpec, storage_options: Options = None) -> None:
     """Write the metadata of the arrays of ``schema.MOTION``: the store between matching and velocity."""
-    for variable in MOTION:
-        create_array(url, _array(variable, spec, {}), storage_options)
+    at_once(lambda variable: create_array(url, _array(variable, spec, {}), storage_options), MOTION)
 
 
 def _arrays(spec: CubeSpec) -> Iterator[Array]:
@@ -175,8 +173,9 @@ def write_coords(
         if unknown:
             raise Stop(f"{', '.join(unknown)}: not in the schema of the cube; known: {', '.join(v.name for v in group)}")
         values |= {variable.name: _stored(variable, given.get(variable.name), spec) for variable in group}
-    for name, value in values.items():
-        write_block(url, {name: value}, tuple(slice(0, size) for size in value.shape), storage_options)
+    at_once(
+        lambda item: write_block(url, dict([item]), tuple(slice(0, size) for size in item[1].shape), storage_options), list(values.items())
+    )
 
 
 def _stored(variable: Variable, values: np.ndarray | None, spec: CubeSpec) -> np.ndarray:
@@ -187,6 +186,8 @@ def _stored(variable: Variable, values: np.ndarray | None, spec: CubeSpec) -> np
     if values is None:
         return np.full(shape, variable.fill, variable.dtype)
     converted = np.asarray(values).astype(variable.dtype)
+    if converted.shape != shape:
+        raise Stop(f"{variable.name} is of shape {converted.shape}, the cube needs {shape}")
     return converted.astype("int64") if variable.dtype == "datetime64[us]" else converted
 
 
@@ -205,12 +206,12 @@ def publish_cube(url: str, spec: CubeSpec, attrs: Mapping[str, Any] | None = Non
     Stop
         An array is missing, or an attribute cannot be written as JSON.
     """
-    metadata = {}
-    for array in _arrays(spec):
-        content = get(url, f"{array.name}/{ROOT}", storage_options)
-        if content is None:
-            raise Stop(f"{url} has no array {array.name!r}; create the cube and write its blocks before publishing it")
-        metadata[array.name] = json.loads(content)
+    names = [array.name for array in _arrays(spec)]
+    contents = dict(zip(names, at_once(lambda name: get(url, f"{name}/{ROOT}", storage_options), names), strict=True))
+    missing = [name for name, content in contents.items() if content is None]
+    if missing:
+        raise Stop(f"{url} has no array {missing[0]!r}; create the cube and write its blocks before publishing it")
+    metadata = {name: json.loads(content) for name, content in contents.items() if content is not None}
     root = {
         "zarr_format": 3,
         "node_type": "group",
@@ -225,7 +226,7 @@ def publish_cube(url: str, spec: CubeSpec, attrs: Mapping[str, Any] | None = Non
 
 
 def open_cube(
-    url: str, storage_options: Options = None, chunks: Any = MappingProxyType({}), consolidated: bool | None = None
+    url: str, storage_options: Options = None, chunks: Any = MappingProxyType({}), consolidated: bool | None = True
 ) -> xr.Dataset:
     """Open a published cube lazily.
 
@@ -238,7 +239,7 @@ def open_cube(
     chunks : mapping, "auto" or None
         As in ``xarray.open_zarr``; by default one Dask chunk per stored chunk. None reads without Dask.
     consolidated : bool, optional
-        As in ``xarray.open_zarr``.
+        As in ``xarray.open_zarr``; every published cube has consolidated metadata.
 
     Returns
     -------

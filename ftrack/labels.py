@@ -17,7 +17,7 @@ from ftrack.errors import Stop
 from ftrack.grid import Grid, place
 from ftrack.pairs import Pair
 from ftrack.schema import ALGORITHM_VERSION, DAYS_PER_YEAR, STATUS_TEXT, Status, Variable
-from ftrack.stac import Scene, group_images
+from ftrack.stac import Scene
 
 MAPPING = "mapping"
 """Name of the variable that holds the CRS."""
@@ -54,8 +54,11 @@ FLAGS: dict[str, tuple[tuple[int, ...], str]] = {
 
 def images_of(scenes: Iterable[Scene]) -> dict[str, Image]:
     """Return what is known of every image of some scenes, by image id."""
-    groups = group_images(scenes).items()
-    return {name: Image(members[0].platform, tuple(scene.id for scene in members)) for name, members in groups}
+    images: dict[str, Image] = {}
+    for scene in sorted(scenes, key=lambda scene: (scene.time, scene.id)):
+        known = images.get(scene.image_id, Image(scene.platform))
+        images[scene.image_id] = known._replace(scenes=(*known.scenes, scene.id))
+    return images
 
 
 def unique_mid_date(pairs: Sequence[Pair]) -> np.ndarray:

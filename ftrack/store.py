@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import product
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import zarr
@@ -29,6 +30,12 @@ Region = tuple[slice, ...]
 TIME_UNITS = "microseconds since 1970-01-01"
 ROOT = "zarr.json"
 
+REQUESTS = 8
+"""Requests to a store at the same time."""
+
+Given = TypeVar("Given")
+Result = TypeVar("Result")
+
 
 class Array(NamedTuple):
     """One array to create: its name, dimensions, shape, chunks, type, fill value and attributes.
@@ -49,7 +56,9 @@ def store_at(url: str, storage_options: Options = None, read_only: bool = False)
     """Return the Zarr store at a local path or at any URL that fsspec knows."""
     if url.startswith("file://") or "://" not in url:
         return LocalStore(url.removeprefix("file://"), read_only=read_only)
-    return FsspecStore.from_url(url, storage_options=dict(storage_options or {}), read_only=read_only)
+    # s3fs would ask for the size of every object before reading it, to split large ones; chunks are small.
+    single = {"max_concurrency": 1} if url.startswith(("s3://", "s3a://")) else {}
+    return FsspecStore.from_url(url, storage_options={**single, **(storage_options or {})}, read_only=read_only)
 
 
 @contextmanager
@@ -79,6 +88,14 @@ def get(url: str, key: str, storage_options: Options = None) -> bytes | None:
         except FileNotFoundError:
             return None
     return None if found is None else bytes(found.to_bytes())
+
+
+def at_once(work: Callable[[Given], Result], items: Collection[Given]) -> list[Result]:
+    """Do the same with several objects of a store without waiting for one after the other."""
+    if len(items) < 2:
+        return [work(item) for item in items]
+    with ThreadPoolExecutor(min(len(items), REQUESTS)) as pool:
+        return list(pool.map(work, items))
 
 
 def array_metadata(array: Array) -> bytes:
@@ -155,13 +172,16 @@ def write_block(url: str, variables: Mapping[str, np.ndarray], region: Region, s
     Retry
         The storage could not be reached.
     """
-    arrays = {name: open_array(url, name, storage_options) for name in variables}
-    for name, array in arrays.items():
+    arrays = at_once(lambda name: open_array(url, name, storage_options), variables)
+    for (name, values), array in zip(variables.items(), arrays, strict=True):
         _assert_whole_chunks(f"{url}/{name}", array, region)
-        _assert_fits(f"{url}/{name}", array, region, variables[name])
-    for name, array in arrays.items():
+        _assert_fits(f"{url}/{name}", array, region, values)
+
+    def write(name: str, array: zarr.Array[Any]) -> None:
         with told_apart(f"{url}/{name}"):
             array[region] = variables[name]
+
+    at_once(lambda pair: write(*pair), list(zip(variables, arrays, strict=True)))
 
 
 def _assert_whole_chunks(where: str, array: zarr.Array[Any], region: Region) -> None:
@@ -198,20 +218,38 @@ def read_block(
     Retry
         The storage could not be reached.
     """
-    return {name: _read(url, name, region, storage_options, allow_missing) for name in names}
+    wanted = list(names)
+    values = at_once(lambda name: _read(url, name, region, storage_options, allow_missing), wanted)
+    return dict(zip(wanted, values, strict=True))
 
 
 def _read(url: str, name: str, region: Region, storage_options: Options, allow_missing: bool) -> np.ndarray:
     array = open_array(url, name, storage_options, read_only=True)
-    with told_apart(f"{url}/{name}"):
-        if not allow_missing:
+    if not allow_missing:
+        with told_apart(f"{url}/{name}"):
             absent = _absent(array, chunk_keys(array, region))
-            if absent:
-                raise Stop(f"{url}/{name}: {len(absent)} chunks were never written, the first is {absent[0]}; finish the run")
+        if absent:
+            raise Stop(f"{url}/{name}: {len(absent)} chunks were never written, the first is {absent[0]}; finish the run")
+    return read_part(array, region)
+
+
+def read_part(array: zarr.Array[Any], region: Region) -> np.ndarray:
+    """Read a part of an open array; chunks that were never written give the fill value.
+
+    Raises
+    ------
+    Stop
+        The checksum of a chunk is wrong.
+    Retry
+        The storage could not be reached.
+    """
+    where = f"{array.store_path}"
+    with told_apart(where):
         try:
             return np.asarray(array[region])
         except (RuntimeError, ValueError) as error:
-            raise Stop(f"{url}/{name} is damaged in {region}: {error}; compute that block again") from error
+            part = ", ".join(f"{p.start}:{p.stop}" for p in region)
+            raise Stop(f"{where} is damaged in [{part}]: {error}; compute that block again") from error
 
 
 def _absent(array: zarr.Array[Any], keys: list[str]) -> list[str]:
@@ -228,12 +266,17 @@ def chunk_keys(array: zarr.Array[Any], region: Region | None = None) -> list[str
     return [str(array.metadata.encode_chunk_key(index)) for index in product(*ranges)]
 
 
-def stored_keys(url: str, name: str, storage_options: Options = None) -> list[str]:
-    """Return the keys, below the array, of all objects that are stored for it, metadata included."""
+def open_arrays(url: str, storage_options: Options = None) -> dict[str, zarr.Array[Any]]:
+    """Open all arrays of a store that has a root with consolidated metadata, without asking for each."""
+    with told_apart(url):
+        return dict(zarr.open_group(store_at(url, storage_options, read_only=True), mode="r", use_consolidated=True).arrays())
+
+
+def stored_keys(url: str, storage_options: Options = None) -> list[str]:
+    """Return the keys of all objects of a store; what writers that were killed have left is not among them."""
 
     async def collect() -> list[str]:
-        return [key async for key in store_at(url, storage_options, read_only=True).list_prefix(f"{name}/")]
+        return [key async for key in store_at(url, storage_options, read_only=True).list_prefix("")]
 
-    with told_apart(f"{url}/{name}"):
-        keys = sync(collect())
-    return sorted(key.removeprefix(f"{name}/") for key in keys if not key.endswith(".partial"))
+    with told_apart(url):
+        return sorted(key for key in sync(collect()) if not key.endswith(".partial"))

@@ -10,12 +10,14 @@ from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
+import zarr
 
 from ftrack.errors import Stop
 from ftrack.schema import CUBE, PER_NODE, PER_PAIR, VELOCITY, Status
-from ftrack.store import ROOT, Options, Region, chunk_keys, get, open_array, read_block, stored_keys
+from ftrack.store import ROOT, Options, Region, at_once, chunk_keys, get, open_arrays, read_part, stored_keys
 
 COORDINATES = {"mid_date": "int64", "time_bnds": "int64", "y": "float64", "x": "float64", "mapping": "int32"}
+Arrays = Mapping[str, zarr.Array[Any]]
 STORED = {"str": "string", "datetime64[us]": "int64"}
 
 
@@ -38,7 +40,6 @@ class Report(NamedTuple):
 
 
 class _Block(NamedTuple):
-    chunks: int
     counts: Counter[int]
     measured: np.ndarray
     problems: list[str]
@@ -74,26 +75,23 @@ def verify_cube(url: str, storage_options: Options = None, workers: int = 4) -> 
     problems = list(_check_schema(url, root, storage_options))
     if problems:
         return Report(url, (), 0, {}, tuple(problems))
-    names = [variable.name for variable in (*VELOCITY, *PER_PAIR, *PER_NODE)] + list(COORDINATES)
-    chunks = 0
-    for name in names:
-        expected = chunk_keys(open_array(url, name, storage_options, read_only=True))
-        problems += _check_keys(name, expected, stored_keys(url, name, storage_options))
-        chunks += len(expected)
-    values, found = _read_small(url, storage_options)
-    problems += found + list(_check_dates(values))
-    regions = list(_regions(url, storage_options))
+    arrays = open_arrays(url, storage_options)
+    expected = {name: chunk_keys(array) for name, array in arrays.items()}
+    problems += _check_keys(expected, stored_keys(url, storage_options))
+    small, found = _read_small(arrays)
+    problems += found + list(_check_dates(small))
+    regions = list(_regions(arrays["vx"]))
     with ThreadPoolExecutor(workers) as pool:
-        blocks = list(pool.map(lambda region: _check_block(url, region, storage_options), regions))
-    shape = open_array(url, "vx", storage_options, read_only=True).shape
+        blocks = list(pool.map(lambda region: _check_block(arrays, region), regions))
     problems += [problem for block in blocks for problem in block.problems]
     counts: Counter[int] = sum((block.counts for block in blocks), Counter())
+    named = {status.name.lower(): counts[status] for status in Status if counts[status]}
+    shape = arrays["vx"].shape
     measured = np.zeros(shape[0], int)
     for region, block in zip(regions, blocks, strict=True):
         measured[region[0]] += block.measured
-    named = {status.name.lower(): counts[status] for status in Status if counts[status]}
-    problems += _check_counts(root["attributes"], named, measured, shape, values)
-    return Report(url, shape, chunks, named, tuple(problems))
+    problems += _check_counts(root["attributes"], named, 100 * measured / (shape[1] * shape[2]), small)
+    return Report(url, shape, sum(map(len, expected.values())), named, tuple(problems))
 
 
 def _check_schema(url: str, root: Mapping[str, Any], storage_options: Options) -> Iterator[str]:
@@ -110,27 +108,33 @@ def _check_schema(url: str, root: Mapping[str, Any], storage_options: Options) -
     sizes = {tuple(inline[variable.name]["shape"]) for variable in VELOCITY if variable.name in inline}
     if len(sizes) > 1:
         yield f"the variables differ in shape: {sorted(sizes)}"
-    for name, metadata in inline.items():
-        content = get(url, f"{name}/{ROOT}", storage_options)
+    contents = at_once(lambda name: get(url, f"{name}/{ROOT}", storage_options), list(inline))
+    for (name, metadata), content in zip(inline.items(), contents, strict=True):
         if content is None or json.loads(content) != metadata:
             yield f"{name}: its own metadata is missing or differs from the root metadata"
 
 
-def _check_keys(name: str, expected: list[str], stored: list[str]) -> list[str]:
-    missing = sorted(set(expected) - set(stored))
-    strange = sorted(set(stored) - set(expected) - {ROOT})
-    problems = [f"{name}: {len(missing)} of {len(expected)} chunks are missing, the first is {missing[0]}"] if missing else []
-    return problems + ([f"{name}: {len(strange)} objects do not belong here, the first is {strange[0]}"] if strange else [])
+def _check_keys(expected: Mapping[str, list[str]], stored: list[str]) -> list[str]:
+    """Compare the chunks that must be there with what is there."""
+    problems = []
+    there = set(stored) - {ROOT}
+    for name, keys in expected.items():
+        missing = [key for key in keys if f"{name}/{key}" not in there]
+        if missing:
+            problems.append(f"{name}: {len(missing)} of {len(keys)} chunks are missing, the first is {missing[0]}")
+        there -= {f"{name}/{key}" for key in (*keys, ROOT)}
+    return problems + ([f"{len(there)} objects do not belong here, the first is {min(there)}"] if there else [])
 
 
-def _read_small(url: str, storage_options: Options) -> tuple[dict[str, np.ndarray], list[str]]:
+def _read_small(arrays: Arrays) -> tuple[dict[str, np.ndarray], list[str]]:
     """Read everything that is not a 3-D variable; what cannot be read is left out and told."""
     values: dict[str, np.ndarray] = {}
     problems = []
-    for name in [variable.name for variable in (*PER_PAIR, *PER_NODE)] + list(COORDINATES):
-        whole = tuple(slice(0, size) for size in open_array(url, name, storage_options, read_only=True).shape)
+    for name, array in arrays.items():
+        if array.ndim == 3:
+            continue
         try:
-            values |= read_block(url, [name], whole, storage_options, allow_missing=True)
+            values[name] = read_part(array, tuple(slice(0, size) for size in array.shape))
         except Stop as error:
             problems.append(f"{name}: {error}")
     return values, problems
@@ -155,30 +159,29 @@ def _check_dates(values: Mapping[str, np.ndarray]) -> Iterator[str]:
             yield f"{name}: not in the order of the grid"
 
 
-def _regions(url: str, storage_options: Options) -> Iterator[Region]:
-    array = open_array(url, "vx", storage_options, read_only=True)
+def _regions(array: zarr.Array[Any]) -> Iterator[Region]:
     starts = [range(0, size, chunk) for size, chunk in zip(array.shape, array.chunks, strict=True)]
     for corner in product(*starts):
         yield tuple(slice(a, min(a + c, n)) for a, c, n in zip(corner, array.chunks, array.shape, strict=True))
 
 
-def _check_block(url: str, region: Region, storage_options: Options) -> _Block:
+def _check_block(arrays: Arrays, region: Region) -> _Block:
     """Read one chunk of every variable and look for contradictions between them."""
     where = ", ".join(f"{name} {part.start}:{part.stop}" for name, part in zip(CUBE, region, strict=True))
     values: dict[str, np.ndarray] = {}
     problems = []
     for variable in VELOCITY:
         try:
-            values |= read_block(url, [variable.name], region, storage_options, allow_missing=True)
+            values[variable.name] = read_part(arrays[variable.name], region)
         except Stop as error:
             problems.append(f"{variable.name}: {error}")
     status = values.get("status")
     if status is None or problems:
-        return _Block(len(values), Counter(), np.zeros(region[0].stop - region[0].start, int), problems)
+        return _Block(Counter(), np.zeros(region[0].stop - region[0].start, int), problems)
     problems += [f"{text} in {where}" for text in _contradictions(values)]
     numbers, counts = np.unique(status, return_counts=True)
     counted = Counter(dict(zip(numbers.tolist(), counts.tolist(), strict=True)))
-    return _Block(len(values), counted, (status == Status.MEASURED).sum(axis=(1, 2)), problems)
+    return _Block(counted, (status == Status.MEASURED).sum(axis=(1, 2)), problems)
 
 
 def _contradictions(values: Mapping[str, np.ndarray]) -> Iterator[str]:
@@ -201,14 +204,14 @@ def _contradictions(values: Mapping[str, np.ndarray]) -> Iterator[str]:
 
 
 def _check_counts(
-    attrs: Mapping[str, Any], counts: Mapping[str, int], measured: np.ndarray, shape: tuple[int, ...], values: Mapping[str, np.ndarray]
+    attrs: Mapping[str, Any], counts: Mapping[str, int], measured: np.ndarray, small: Mapping[str, np.ndarray]
 ) -> Iterator[str]:
-    """Compare what was counted with what the cube says of itself."""
+    """Compare what was counted with what the cube says of itself; ``measured`` is the share of every pair, percent."""
     if counts.get("not_computed") and attrs.get("complete", True):
         yield f"status: {counts['not_computed']} nodes were never computed"
     said = attrs.get("status_counts")
     if said is not None and dict(said) != dict(counts):
         yield f"status_counts says {dict(said)}, the cube holds {dict(counts)}"
-    share = values.get("roi_valid_percentage")
-    if share is not None and np.any(np.abs(share - 100 * measured / (shape[1] * shape[2])) > 0.01):
+    share = small.get("roi_valid_percentage")
+    if share is not None and np.any(np.abs(share - measured) > 0.01):
         yield "roi_valid_percentage: does not agree with status"
