@@ -92,6 +92,7 @@ def test_the_antimeridian() -> None:
     assert area.bounds == (-180, -80, 180, -70) and area.area == pytest.approx(200)
     assert area.intersects(shapely.Point(179, -75)) and not area.intersects(shapely.Point(0, -75))
     ring = shapely.Polygon([(179, 0), (-179, 0), (-179, 1), (179, 1)])
+    assert unfolded(ring).intersects(shapely.Point(-179.5, 0.5)) and not unfolded(ring).intersects(shapely.Point(0.5, 0.5))
     assert unfolded(ring).area == pytest.approx(2) and read_area(shapely.box(179, 0, 181, 1)).area == pytest.approx(2)
 
 

@@ -58,6 +58,14 @@ def test_the_tiles_of_a_pass_are_one_image() -> None:
     assert pair.id == "a__b" and pair.reference_time == START
 
 
+def test_the_overlap_is_a_share_of_the_smaller_footprint() -> None:
+    wide = [scene(f"w{n}", 0, image="w", west=n) for n in range(20)]
+    assert ids([*wide, scene("s", 5, west=0.5)], min_overlap=0.99) == ["w__s"]
+    assert ids([*wide, scene("s", 5, west=19.5)], min_overlap=0.49) == ["w__s"]
+    with pytest.raises(Stop, match="50% in common"):
+        ids([*wide, scene("s", 5, west=19.5)], min_overlap=0.51)
+
+
 @pytest.mark.parametrize(
     ("options", "kept"),
     [

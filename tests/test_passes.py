@@ -94,6 +94,13 @@ def test_platforms_do_not_share_a_pass() -> None:
     assert [s.image_id for s in scenes] == ["S2A_20200101T120000", "S2B_20200101T120000", "ikonos-2-x_20200101T120000"]
 
 
+@pytest.mark.parametrize(("known", "longest"), [({}, 10), ({"sat:relative_orbit": 9}, 60)])
+def test_the_longest_gap_within_a_pass(known: dict[str, int], longest: int) -> None:
+    for minutes, passes in ((longest, 1), (longest + 1, 2)):
+        later = f"2020-01-01T{12 + minutes // 60}:{minutes % 60:02}:00Z"
+        assert len(group_images(name_passes([scene("a", **known), scene("b", west=3.0, datetime=later, **known)]))) == passes
+
+
 def test_images_in_order_of_time() -> None:
     scenes = name_passes([scene("b", west=2.0, datetime="2020-01-01T12:05:00Z"), scene("z", datetime="2019-01-01T00:00:00Z"), scene("a")])
     assert {image: names(members) for image, members in group_images(reversed(scenes)).items()} == {
