@@ -39,6 +39,9 @@ GDAL_SETTINGS: dict[str, str | int] = {
     "GDAL_CACHEMAX": 256 * 2**20,
 }
 
+FIRST_WAIT = 0.5
+"""Seconds before the second attempt; later waits double."""
+
 OPEN_FILES = 32
 """Remote files that one thread keeps open, so that the next window needs no new header."""
 
@@ -133,7 +136,7 @@ def use_file(file: File, access: Access, function: Callable[[Any], T]) -> T:
     check_href(file, access.local_files)
     attempts = tenacity.Retrying(
         stop=tenacity.stop_after_attempt(access.attempts),
-        wait=tenacity.wait_exponential_jitter(initial=0.5, max=10.0),
+        wait=tenacity.wait_exponential(multiplier=FIRST_WAIT, max=10.0) + tenacity.wait_random(0, FIRST_WAIT),
         retry=tenacity.retry_if_exception(_may_pass),
         reraise=True,
     )

@@ -12,7 +12,7 @@ import numpy as np
 import pyproj
 import scipy.ndimage
 from affine import Affine
-from rasterio.enums import MaskFlags, Resampling
+from rasterio.enums import MaskFlags
 from rasterio.windows import Window
 
 from ftrack.errors import Stop
@@ -20,7 +20,7 @@ from ftrack.grid import TOLERANCE, Bounds, Grid
 from ftrack.kernels.warp import STEP, fill_positions, resample
 from ftrack.rasters import Access, File, use_file
 
-RADII: Mapping[Resampling, int] = {Resampling.bilinear: 1, Resampling.cubic: 2, Resampling.lanczos: 4}
+RADII: Mapping[str, int] = {"bilinear": 1, "cubic": 2, "sinc": 4}
 """Pixels on either side that an interpolation needs."""
 
 EQUAL = 1.1
@@ -53,9 +53,13 @@ class Layer:
 
 @dataclass(frozen=True, kw_only=True)
 class Image:
-    """The scenes of one pass, the first of which wins where several have data. It stands where stackstac expects an href."""
+    """The scenes of one pass, the first of which wins where several have data. It stands where stackstac expects an href.
+
+    ``resampling`` is one of ``RADII``, or ``nearest``.
+    """
 
     layers: tuple[Layer, ...]
+    resampling: str = "sinc"
     access: Access = field(default_factory=Access)
 
 
@@ -65,9 +69,9 @@ class ExactWarpReader:
     No error ever becomes NaN, and a pixel has the same bits whatever the window, thread or process that reads it.
     """
 
-    def __init__(self, *, url: Image, spec: Any, resampling: Resampling, dtype: np.dtype[Any], **others: Any) -> None:
-        """Keep what to read; ``others`` are stackstac's ways to turn errors into NaN and to rescale, which are not used."""
-        self.image, self.spec, self.resampling, self.dtype = url, spec, resampling, dtype
+    def __init__(self, *, url: Image, spec: Any, dtype: np.dtype[Any], **others: Any) -> None:
+        """Keep what to read; ``others`` are stackstac's ways to resample, to rescale and to turn errors into NaN, which are not used."""
+        self.image, self.spec, self.dtype = url, spec, dtype
 
     def read(self, window: Window) -> np.ndarray:
         """Return the float32 pixels of a window of the stack's grid, NaN where there are no data.
@@ -79,7 +83,7 @@ class ExactWarpReader:
         """
         rows = slice(int(window.row_off), int(window.row_off + window.height))
         columns = slice(int(window.col_off), int(window.col_off + window.width))
-        return read_image(self.image, grid_of_spec(self.spec).window(rows, columns), self.resampling).astype(self.dtype, copy=False)
+        return read_image(self.image, grid_of_spec(self.spec).window(rows, columns)).astype(self.dtype, copy=False)
 
     def close(self) -> None:
         """Nothing is held: files belong to threads."""
@@ -92,7 +96,7 @@ def grid_of_spec(spec: Any) -> Grid:
     return Grid(crs=f"EPSG:{spec.epsg}", resolution=spec.resolutions_xy[0], left=left, top=top, height=height, width=width)
 
 
-def read_image(image: Image, grid: Grid, resampling: Resampling = Resampling.lanczos) -> np.ndarray:
+def read_image(image: Image, grid: Grid) -> np.ndarray:
     """Return the pixels of a pass on a grid, (height, width) float32, NaN where there are no data.
 
     Raises
@@ -107,7 +111,7 @@ def read_image(image: Image, grid: Grid, resampling: Resampling = Resampling.lan
         missing = np.isnan(out)
         if not missing.any():
             break
-        found = _read_layer(layer, grid, resampling, image.access)
+        found = _read_layer(layer, grid, image)
         np.copyto(out, found, where=missing)
     return out
 
@@ -116,15 +120,15 @@ def _apart(a: Bounds, b: Bounds) -> bool:
     return a.right <= b.left or b.right <= a.left or a.top <= b.bottom or b.top <= a.bottom
 
 
-def _read_layer(layer: Layer, grid: Grid, resampling: Resampling, access: Access) -> np.ndarray:
+def _read_layer(layer: Layer, grid: Grid, image: Image) -> np.ndarray:
     def values_of(dataset: Any) -> np.ndarray:
-        return _on_grid(_Source(dataset, layer.file), grid, resampling)
+        return _on_grid(_Source(dataset, layer.file), grid, image.resampling)
 
-    values = use_file(layer.file, access, values_of)
+    values = use_file(layer.file, image.access, values_of)
     if (layer.gain, layer.bias) != (1.0, 0.0):
         values = (values * np.float64(layer.gain) + layer.bias).astype(np.float32)
     if layer.quality is not None and not np.isnan(values).all():
-        values[_unusable(layer.quality, grid, access)] = np.nan
+        values[_unusable(layer.quality, grid, image.access)] = np.nan
     return values
 
 
@@ -176,12 +180,12 @@ class _Source(NamedTuple):
         return values
 
 
-def _on_grid(source: _Source, grid: Grid, resampling: Resampling) -> np.ndarray:
+def _on_grid(source: _Source, grid: Grid, resampling: str) -> np.ndarray:
     """Return the values of a file on a grid, float32, NaN where there are none."""
     offset = _lattice_offset(source, grid)
     if offset is not None:
         return _cut(source, grid, *offset)
-    if resampling == Resampling.nearest:
+    if resampling == "nearest":
         values, known = _nearest(source, grid)
         return np.where(known, values, np.float32(np.nan))
     scale = grid.resolution / math.sqrt(abs(source.dataset.transform.determinant))

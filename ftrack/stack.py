@@ -12,7 +12,6 @@ import pyproj
 import stackstac
 import xarray as xr
 from pydantic import Field, model_validator
-from rasterio.enums import Resampling
 from stackstac.rio_env import LayeredEnv
 
 from ftrack.errors import Stop
@@ -64,8 +63,8 @@ class MaskSettings(Settings):
 class StackSettings(Settings):
     """How pixels are read."""
 
-    resampling: Literal["lanczos", "cubic", "bilinear", "nearest"] = option(
-        "lanczos", "how pixels are interpolated where a scene is not on the grid; lanczos (8 x 8 pixels) shifts and blurs least"
+    resampling: Literal["sinc", "cubic", "bilinear", "nearest"] = option(
+        "sinc", "how pixels are interpolated where a scene is not on the grid; sinc (8 x 8 pixels) shifts and blurs least"
     )
     rescale: bool = option(False, "apply scale and offset of the metadata; matching does not need it")
     attempts: int = option(4, "times that reading a window is tried before it counts as failed", ge=1, le=20)
@@ -137,7 +136,7 @@ def open_stack(
     images = [_image(sorted(members, key=lambda s: s.id), asset, frames, exact, masking, settings) for _, members in groups]
     times = [min(scene.time for scene in members).astimezone(UTC).replace(tzinfo=None) for _, members in groups]
     stack = xr.DataArray(
-        _pixels(images, times, exact, chunks, Resampling[settings.resampling]),
+        _pixels(images, times, exact, chunks),
         dims=("time", "y", "x"),
         coords={
             "time": pd.DatetimeIndex(times).as_unit("ns"),
@@ -156,7 +155,7 @@ def _strings(values: Any) -> np.ndarray:
     return np.array(list(values), dtype=object)
 
 
-def _pixels(images: Sequence[Image], times: Sequence[Any], grid: Grid, chunks: Chunks, resampling: Resampling) -> Any:
+def _pixels(images: Sequence[Image], times: Sequence[Any], grid: Grid, chunks: Chunks) -> Any:
     """Return the dask array of stackstac, (time, y, x), whose reader gets an image where an href is expected."""
     epsg = pyproj.CRS(grid.crs).to_epsg()
     if epsg is None:
@@ -183,7 +182,6 @@ def _pixels(images: Sequence[Image], times: Sequence[Any], grid: Grid, chunks: C
         dtype=np.dtype("float32"),
         fill_value=np.float32("nan"),
         rescale=False,
-        resampling=resampling,
         sortby_date=False,
         xy_coords=False,
         properties=False,
@@ -208,7 +206,7 @@ def _image(
         layers.append(
             Layer(file=file, gain=gain, bias=bias, quality=_quality(scene, mask, settings), extent=_extent(frames[scene.id], grid))
         )
-    return Image(layers=tuple(layers), access=settings.access)
+    return Image(layers=tuple(layers), resampling=settings.resampling, access=settings.access)
 
 
 def _extent(frame: Frame, grid: Grid) -> Bounds | None:
