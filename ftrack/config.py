@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,8 +22,10 @@ from ftrack.pairs import PairSettings
 from ftrack.prefilters import HighPass, Prefilter
 from ftrack.scenes import SceneQuery
 from ftrack.settings import Settings, kind_of, models_in, nearest, option
+from ftrack.stable import StableSettings
+from ftrack.stack import GridSettings, MaskSettings
 
-PATHS = ("scenes.catalog", "scenes.area", "stable.area", "output")
+PATHS = ("scenes.catalog", "scenes.area", "stable.area", "stable.reference", "output")
 """Settings that name a file: relative to the workflow file, and with ``${VARIABLE}`` and ``~`` filled in."""
 
 RESOURCES: dict[str, Any] = {
@@ -43,9 +45,10 @@ EXAMPLE: Mapping[str, Any] = {
         "dates": "2024-06-01/2024-09-15",
         "max_cloud": 30,
         "asset": "nir",
+        "mask": "auto",
     },
-    "pairs": {"min_days": 5, "max_days": 30},
-    "matcher": {"chip_sizes": [16, 32, 64], "spacing": 8, "search_radius": 24},
+    "pairs": {"min_days": 5, "max_days": 15},
+    "matcher": {"chip_sizes": [16, 32, 64], "spacing": 8, "search_radius": 64},
     "output": "jakobshavn.zarr",
 }
 """What ``ftrack init`` begins with."""
@@ -79,7 +82,7 @@ class ClusterSettings(Settings):
 class RunSettings(Settings):
     """How the work is cut."""
 
-    tile: int = option(512, "side of the area that one task measures, a multiple of the spacing", unit="px", ge=32, le=8192)
+    tile: int = option(512, "side of the area that one task measures, rounded down to whole nodes", unit="px", ge=32, le=8192)
 
 
 class SceneSettings(SceneQuery):
@@ -91,6 +94,7 @@ class SceneSettings(SceneQuery):
     dates: str | None = option(None, "first and last day, such as 2020-01-01/2020-03-31")
     max_cloud: float | None = option(None, "most cloud in a scene, as its catalogue says", unit="percent", ge=0, le=100)
     asset: str = option(..., "the file of a scene that is matched, such as nir, pan or B08", min_length=1)
+    mask: MaskSettings | None = option(None, "pixels that are dropped: null = none, auto = what scl or qa_pixel call cloud, or as follows")
 
     @property
     def query(self) -> SceneQuery:
@@ -110,8 +114,9 @@ class SceneSettings(SceneQuery):
     @field_validator("dates", mode="before")
     @classmethod
     def _readable(cls, dates: object) -> object:
-        read_dates(dates)
-        return "/".join(str(end or "..") for end in dates) if isinstance(dates, list | tuple) else dates if dates is None else str(dates)
+        text = "/".join(str(end or "..") for end in dates) if isinstance(dates, list | tuple) else dates if dates is None else str(dates)
+        read_dates(text)
+        return text
 
 
 class Workflow(Settings):
@@ -119,26 +124,21 @@ class Workflow(Settings):
 
     name: str = option("velocity", "title of the run", min_length=1)
     scenes: SceneSettings = option(..., "which scenes are used")
+    grid: GridSettings = option(GridSettings(), "the pixels that are compared")
     pairs: PairSettings = option(PairSettings(), "which images are compared")
     prefilter: Prefilter = option(HighPass(), "how images are enhanced before they are compared")
     matcher: NCC = option(NCC(), "how displacement is measured")
     outliers: Outliers = option(Outliers(), "which vectors are taken out")
     fill: Fill = option(Fill(), "which holes are filled")
+    stable: StableSettings = option(StableSettings(), "ground that does not move, from which misregistration is found")
     output: str = option("velocity.zarr", "the cube: a path, or an address such as s3://bucket/name.zarr", min_length=1)
     cluster: ClusterSettings = option(ClusterSettings(), "where the work is done")
     run: RunSettings = option(RunSettings(), "how the work is cut")
 
     @model_validator(mode="after")
-    def _tiles_fit(self) -> Workflow:
-        spacing, reach = self.matcher.spacing, self.matcher.halo + self.prefilter.halo
-        if self.run.tile % spacing:
-            fits = self.run.tile // spacing * spacing or spacing
-            raise ValueError(f"run.tile ({self.run.tile} px) is no multiple of matcher.spacing ({spacing} px); take for instance {fits}")
-        if self.run.tile < reach:
-            raise ValueError(
-                f"run.tile ({self.run.tile} px) is smaller than the {reach} px that matcher and prefilter need around it; "
-                f"take at least {-(-reach // spacing) * spacing}, or smaller chips or search_radius"
-            )
+    def _tiles_hold_nodes(self) -> Workflow:
+        if self.run.tile < self.matcher.spacing:
+            raise ValueError(f"run.tile ({self.run.tile} px) is smaller than matcher.spacing ({self.matcher.spacing} px)")
         return self
 
     @property
@@ -147,8 +147,9 @@ class Workflow(Settings):
         values = self.model_dump(mode="json", exclude=RESOURCES)
         for key in PATHS:
             section, _, name = key.rpartition(".")
-            if section and isinstance(values.get(section), dict) and isinstance(values[section].get(name), str):
-                values[section][name] = _fingerprint(values[section][name])
+            inside = values.get(section)
+            if inside and name in inside:
+                inside[name] = _each(_fingerprint, inside[name])
         text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -269,11 +270,20 @@ def _place(values: dict[str, Any], key: str, folder: Path, where: str) -> None:
         inside = inside.get(section)
         if not isinstance(inside, dict):
             return
-    text = inside.get(name)
-    if not isinstance(text, str) or not text or _BOX.fullmatch(text):
-        return
+    if name in inside:
+        inside[name] = _each(lambda text: _placed(text, key, folder, where), inside[name])
+
+
+def _each(change: Callable[[str], str], value: Any) -> Any:
+    """Return a path, or each of several, changed; anything else as it is."""
+    if isinstance(value, list):
+        return [_each(change, part) for part in value]
+    return change(value) if isinstance(value, str) and value and not _BOX.fullmatch(value) else value
+
+
+def _placed(text: str, key: str, folder: Path, where: str) -> str:
     text = os.path.expanduser(_VARIABLE.sub(lambda found: _variable(found, key, where), text))
-    inside[name] = text if "://" in text else os.path.abspath(folder / text)
+    return text if "://" in text else os.path.abspath(folder / text)
 
 
 def _variable(found: re.Match[str], key: str, where: str) -> str:
