@@ -12,7 +12,7 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
 from ftrack.errors import Stop
-from ftrack.store import put, store_at, stored_keys, told_apart
+from ftrack.store import put, store_at, told_apart
 
 Phase = Literal["match", "velocity"]
 Outcome = Literal["ok", "empty", "failed"]
@@ -86,20 +86,21 @@ def read_records(folder: str, run_id: str) -> dict[tuple[str, str], Record]:
     Stop
         A record belongs to another run, or is not a record.
     """
-    names = [f"blocks/{key}" for key in stored_keys(folder, "blocks") if key.endswith(".json")]
-    found = [_parse(f"{folder}/{name}", content) for name, content in zip(names, _contents(folder, names), strict=True)]
+    found = [_parse(f"{folder}/{name}", content) for name, content in _contents(folder, "blocks/")]
     strange = [record.run_id for record in found if record.run_id != run_id]
     if strange:
         raise Stop(f"{folder} holds blocks of another run ({strange[0]}); choose another output, or remove that folder")
     return {(record.phase, record.block): record for record in found}
 
 
-def _contents(folder: str, names: list[str]) -> list[bytes]:
+def _contents(folder: str, prefix: str) -> list[tuple[str, bytes]]:
+    """Return names and contents of the JSON files below a prefix, sorted by name."""
     store = store_at(folder, read_only=True)
 
-    async def collect() -> list[bytes]:
+    async def collect() -> list[tuple[str, bytes]]:
+        names = sorted([name async for name in store.list_prefix(prefix) if name.endswith(".json")])
         found = await asyncio.gather(*(store.get(name, default_buffer_prototype()) for name in names))
-        return [b"" if buffer is None else buffer.to_bytes() for buffer in found]
+        return [(name, b"" if buffer is None else buffer.to_bytes()) for name, buffer in zip(names, found, strict=True)]
 
     with told_apart(folder):
         return sync(collect())

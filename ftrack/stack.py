@@ -32,7 +32,7 @@ PRESETS: Mapping[str, tuple[str, tuple[int, ...]]] = {
 }
 """What is dropped of well-known masks: no data, saturated, cloud shadow, clouds and cirrus. Snow and ice stay."""
 
-Chunks = int | tuple[int, int, int]
+Chunks = int | tuple[int, int | tuple[int, ...], int | tuple[int, ...]]
 
 
 class MaskSettings(Settings):
@@ -107,8 +107,8 @@ def open_stack(
         The exact pixels to return, which may reach beyond the scenes, or what ``choose_grid`` shall heed.
     mask : MaskSettings or str, optional
         Quality mask; a name stands for the usual classes of that mask, ``"auto"`` for the one that the scenes have.
-    chunks : int or (int, int, int)
-        Side of chunks in pixels, one image each; or chunks along time, y and x. -1 is the whole length.
+    chunks : int or tuple
+        Side of chunks in pixels, one image each; or chunks along time, y and x, each a size or all sizes. -1 is the whole length.
     settings : StackSettings, optional
         How pixels are read.
 

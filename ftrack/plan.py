@@ -1,0 +1,315 @@
+"""From a workflow to a frozen list of blocks: what will be read, measured and written, before anything starts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from functools import cached_property
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from ftrack.cleaning import clean_halo
+from ftrack.config import Workflow
+from ftrack.errors import Stop
+from ftrack.forecast import PROCESS, Forecast, forecast, wave_side
+from ftrack.grid import Grid, node_grid, nodes_on
+from ftrack.labels import sort_pairs
+from ftrack.lattice import choose_grid, frames_of
+from ftrack.pairs import Pair, choose_pairs
+from ftrack.passes import group_images
+from ftrack.refuse import outlines_of, refuse_full_disk, refuse_large_chips, refuse_other_output, refuse_oversize, refuse_small_tiles
+from ftrack.scenes import find_scenes
+from ftrack.schema import ALGORITHM_VERSION
+from ftrack.stac import Scene, asset_of, read_scene
+from ftrack.tiling import BATCH, Block, Tiling, Wave, blocks_of, snap_to_nodes, wave_window, waves_of
+from ftrack.workers import size_workers
+
+FORMAT = 1
+PACKAGES = ("ftrack", "dask", "distributed", "numba", "numpy", "rasterio", "scipy", "stackstac", "xarray", "zarr")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything that a run does, decided beforehand.
+
+    Attributes
+    ----------
+    workflow : Workflow
+        The settings.
+    scenes : tuple of Scene
+        The scenes of all images that take part in a pair, sorted by time and id.
+    pairs : tuple of Pair
+        In the order of the cube.
+    grid : Grid
+        Pixels of the area; its edges lie on the lattice of nodes.
+    wave_side : int
+        Largest number of tiles along the side of a wave.
+    bytes_to_read : int
+        Bytes of source pixels, halos included, before compression.
+    versions : mapping
+        Versions of the packages that made the plan.
+    """
+
+    workflow: Workflow
+    scenes: tuple[Scene, ...]
+    pairs: tuple[Pair, ...]
+    grid: Grid
+    wave_side: int = 1
+    bytes_to_read: int = 0
+    versions: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    @cached_property
+    def run_id(self) -> str:
+        """Digest of all that decides the numbers: settings, scenes, pairs, grid and algorithm."""
+        decisive = {
+            "algorithm": ALGORITHM_VERSION,
+            "workflow": self.workflow.digest,
+            "scenes": [scene.id for scene in self.scenes],
+            "pairs": [pair.id for pair in self.pairs],
+            "grid": asdict(self.grid),
+        }
+        return hashlib.sha256(_canonical(decisive)).hexdigest()[:32]
+
+    @property
+    def nodes(self) -> Grid:
+        """The grid whose pixel centres are the nodes."""
+        return node_grid(self.grid, nodes_on(self.grid, self.tiling.spacing))
+
+    @property
+    def tiling(self) -> Tiling:
+        """How nodes and pairs are cut into blocks."""
+        s = self.workflow.matcher.spacing
+        return Tiling(s, self.grid.height // s, self.grid.width // s, self.workflow.run.tile // s, len(self.pairs))
+
+    @property
+    def reach(self) -> int:
+        """Pixels that the matcher and the prefilter need around a node."""
+        return reach_of(self.workflow)
+
+    @property
+    def margin(self) -> int:
+        """Nodes that outlier detection and filling need around a tile."""
+        return clean_halo(self.workflow.outliers, self.workflow.fill)
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """Every block, batch by batch."""
+        return blocks_of(self.tiling)
+
+    @property
+    def waves(self) -> tuple[Wave, ...]:
+        """Blocks that are read together."""
+        return waves_of(self.tiling, self.wave_side)
+
+    @property
+    def folder(self) -> str:
+        """Where the run keeps its records, beside the cube."""
+        return f"{self.workflow.output.rstrip('/')}.run"
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What the cube says of where it comes from."""
+        return {
+            "title": self.workflow.name,
+            "run_id": self.run_id,
+            "workflow": self.workflow.model_dump_json(exclude={"output", "cluster"}),
+            "versions": json.dumps(self.versions, sort_keys=True),
+        }
+
+    def pairs_of(self, batch: int) -> tuple[Pair, ...]:
+        """Return the pairs of a batch."""
+        return self.pairs[batch * BATCH : (batch + 1) * BATCH]
+
+    def scenes_of(self, batch: int) -> tuple[Scene, ...]:
+        """Return the scenes of a batch's images."""
+        return _scenes_in(self.scenes, self.pairs_of(batch))
+
+    @cached_property
+    def forecast(self) -> Forecast:
+        """What the run will need."""
+        images = [len({name for pair in self.pairs_of(b) for name in (pair.reference, pair.secondary)}) for b in range(self.tiling.batches)]
+        return forecast(self.tiling, images, self.wave_side, (self.reach, self.margin))
+
+
+def make_plan(workflow: Workflow, scenes: Iterable[Scene] | None = None) -> Plan:
+    """Decide what a run does; nothing is read but metadata, and nothing is written.
+
+    Parameters
+    ----------
+    workflow : Workflow
+        The settings.
+    scenes : iterable of Scene, optional
+        Take these instead of searching the catalogue.
+
+    Raises
+    ------
+    Stop
+        There are no scenes or no pairs, the asset or its CRS is missing, the area is off the scenes, chips are larger than what
+        the images have in common, tiles are smaller than the halo, or a block does not fit into the memory of a worker.
+    Retry
+        The catalogue cannot be reached.
+    """
+    found = tuple(scenes) if scenes is not None else _search(workflow)
+    if not found:
+        raise Stop("there are no scenes to make a plan of")
+    for scene in found:
+        asset_of(scene, workflow.scenes.asset)
+    refuse_small_tiles(workflow)
+    area = workflow.scenes.area
+    pairs = sort_pairs(choose_pairs(found, workflow.pairs, area=area))
+    used = _scenes_in(found, pairs)
+    grid = snap_to_nodes(choose_grid(used, workflow.scenes.asset, area, workflow.grid), workflow.matcher.spacing)
+    refuse_large_chips(workflow, used, pairs, grid)
+    plan = Plan(workflow=workflow, scenes=used, pairs=pairs, grid=grid, versions=package_versions())
+    workers = size_workers(workflow.cluster)
+    plan = replace(plan, wave_side=wave_side(plan.tiling, plan.forecast.images, (plan.reach, plan.margin), workers))
+    refuse_oversize(plan.forecast, workers)
+    refuse_other_output(workflow.output, plan.folder, plan.run_id)
+    refuse_full_disk(workflow.output, plan.forecast)
+    return replace(plan, bytes_to_read=_bytes_to_read(plan))
+
+
+def _search(workflow: Workflow) -> tuple[Scene, ...]:
+    wanted = workflow.scenes
+    return find_scenes(
+        wanted.catalog,
+        area=wanted.area,
+        dates=wanted.dates,
+        collections=wanted.collections,
+        max_cloud=wanted.max_cloud,
+        query=wanted.query,
+    )
+
+
+def _scenes_in(scenes: Iterable[Scene], pairs: Sequence[Pair]) -> tuple[Scene, ...]:
+    images = {name for pair in pairs for name in (pair.reference, pair.secondary)}
+    return tuple(sorted((scene for scene in scenes if scene.image_id in images), key=lambda s: (s.time, s.id)))
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of the packages that numbers depend on."""
+    return {name: version(name) for name in PACKAGES}
+
+
+def reach_of(workflow: Workflow) -> int:
+    """Return the pixels that the matcher and the prefilter need around a node."""
+    return workflow.matcher.halo + workflow.prefilter.halo
+
+
+def _bytes_to_read(plan: Plan) -> int:
+    """Return the bytes of pixels, before compression, in the windows of all waves, as far as the scenes' boxes reach."""
+    asset, grid = plan.workflow.scenes.asset, plan.grid
+    places = outlines_of(plan.scenes, asset, grid)
+    sizes = {scene.id: frame.itemsize for scene, frame in zip(plan.scenes, frames_of(plan.scenes, asset), strict=True)}
+    total = 0.0
+    for batch in range(plan.tiling.batches):
+        known = [scene.id for scene in plan.scenes_of(batch) if not places[scene.id].is_empty]
+        boxes = np.array([places[name].bounds for name in known]).reshape(-1, 4)
+        windows = [wave_window(plan.tiling, wave, plan.reach, plan.margin) for wave in plan.waves if wave.batch == batch]
+        frames = np.array([grid.window(window.rows, window.columns).bounds for window in windows])
+        low = np.maximum(boxes[:, None, :2], frames[None, :, :2])
+        high = np.minimum(boxes[:, None, 2:], frames[None, :, 2:])
+        areas = np.prod(np.clip(high - low, 0, None), axis=2).sum(axis=1)
+        total += float(np.sum(areas * [sizes[name] for name in known])) / grid.resolution**2
+    return round(total)
+
+
+def describe(plan: Plan) -> dict[str, Any]:
+    """Return what a plan amounts to, to be printed before anything starts.
+
+    Returns
+    -------
+    dict
+        Counts, the grid (with nodes), bytes as numbers; memory is predicted for one block and for a worker.
+    """
+    tiling, ahead = plan.tiling, plan.forecast
+    workers = size_workers(plan.workflow.cluster)
+    days = [pair.temporal_baseline for pair in plan.pairs]
+    return {
+        "run_id": plan.run_id,
+        "output": plan.workflow.output,
+        "scenes": len(plan.scenes),
+        "images": len(group_images(plan.scenes)),
+        "first_date": f"{plan.scenes[0].time:%Y-%m-%d}",
+        "last_date": f"{plan.scenes[-1].time:%Y-%m-%d}",
+        "pairs": len(plan.pairs),
+        "days": (min(days), max(days)),
+        "grid": {
+            **asdict(plan.grid),
+            "nodes": (tiling.rows, tiling.columns),
+            "spacing": tiling.spacing,
+            "node_spacing": tiling.spacing * plan.grid.resolution,
+        },
+        "tile": tiling.tile * tiling.spacing,
+        "tiles": tiling.tile_rows * tiling.tile_columns,
+        "batches": tiling.batches,
+        "blocks": ahead.tasks,
+        "waves": len(plan.waves),
+        "workers": workers._asdict(),
+        "memory": {"block": ahead.block_memory, "wave": ahead.wave_memory, "worker": PROCESS + workers.threads * ahead.block_memory},
+        "bytes_to_read": plan.bytes_to_read,
+        "bytes_to_write": ahead.stored,
+        "vectors": ahead.vectors,
+    }
+
+
+def write_plan(plan: Plan) -> str:
+    """Return a plan as JSON: frozen STAC items without signatures, pairs, grid, settings, versions."""
+    values = {
+        "format": FORMAT,
+        "run_id": plan.run_id,
+        "algorithm": ALGORITHM_VERSION,
+        "versions": dict(plan.versions),
+        "workflow": plan.workflow.model_dump(mode="json"),
+        "grid": asdict(plan.grid),
+        "wave_side": plan.wave_side,
+        "bytes_to_read": plan.bytes_to_read,
+        "pairs": [
+            {**asdict(pair), "reference_time": pair.reference_time.isoformat(), "secondary_time": pair.secondary_time.isoformat()}
+            for pair in plan.pairs
+        ],
+        "scenes": [{"image_id": scene.image_id, "item": scene.item} for scene in plan.scenes],
+    }
+    return json.dumps(values, sort_keys=True, indent=1, allow_nan=False)
+
+
+def read_plan(text: str, where: str = "plan.json") -> Plan:
+    """Return the plan that ``write_plan`` wrote.
+
+    Raises
+    ------
+    Stop
+        The text is not a plan, or one of another version of ftrack.
+    """
+    try:
+        values = json.loads(text)
+        if values["format"] != FORMAT:
+            raise Stop(f"{where} has format {values['format']}, this ftrack reads format {FORMAT}; make the plan again")
+        prefer = values["workflow"]["scenes"]["prefer"]
+        return Plan(
+            workflow=Workflow.read(values["workflow"], where),
+            scenes=tuple(replace(read_scene(entry["item"], prefer), image_id=entry["image_id"]) for entry in values["scenes"]),
+            pairs=tuple(_read_pair(entry) for entry in values["pairs"]),
+            grid=Grid(**values["grid"]),
+            wave_side=values["wave_side"],
+            bytes_to_read=values["bytes_to_read"],
+            versions=values["versions"],
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, Stop):
+            raise
+        raise Stop(f"{where} is not a plan: {type(error).__name__}: {error}") from None
+
+
+def _read_pair(entry: Mapping[str, str]) -> Pair:
+    times = {name: datetime.fromisoformat(entry[name]) for name in ("reference_time", "secondary_time")}
+    return Pair(reference=entry["reference"], secondary=entry["secondary"], **times)
+
+
+def _canonical(values: Any) -> bytes:
+    return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()

@@ -1,0 +1,134 @@
+"""Requests that cannot be met, told before anything starts."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import shapely
+from dask.utils import format_bytes
+
+from ftrack.cleaning import clean_halo
+from ftrack.config import Workflow
+from ftrack.errors import Stop
+from ftrack.forecast import PROCESS, SHARE, Forecast
+from ftrack.grid import Grid
+from ftrack.lattice import frames_of, outline_of
+from ftrack.pairs import Pair
+from ftrack.passes import group_images
+from ftrack.stac import Scene
+from ftrack.store import ROOT, get
+from ftrack.workers import Workers
+
+COMPRESSED = 0.5
+"""Least share of its size that a cube with many vectors takes on disk."""
+
+
+def refuse_small_tiles(workflow: Workflow) -> None:
+    """Raise ``Stop`` if a tile is smaller than the halo that has to be taken from its neighbours."""
+    spacing = workflow.matcher.spacing
+    tile = workflow.run.tile // spacing * spacing
+    margin = clean_halo(workflow.outliers, workflow.fill)
+    needs = {
+        "the matcher (half a chip and the search radius)": workflow.matcher.halo,
+        "the prefilter": workflow.prefilter.halo,
+        f"outliers and fill ({margin} nodes)": margin * spacing,
+    }
+    name, halo = max(needs.items(), key=lambda item: item[1])
+    if tile < halo:
+        least = -(-halo // spacing) * spacing
+        raise Stop(f"run.tile: tiles of {tile} px are smaller than the halo of {halo} px of {name}; take tiles of at least {least} px")
+
+
+def outlines_of(scenes: Sequence[Scene], asset: str, grid: Grid) -> dict[str, shapely.Geometry]:
+    """Return the outline of every scene's file in the CRS of a grid, by scene id."""
+    return {scene.id: outline_of(frame, grid.crs) for scene, frame in zip(scenes, frames_of(scenes, asset), strict=True)}
+
+
+def refuse_large_chips(workflow: Workflow, scenes: Sequence[Scene], pairs: Sequence[Pair], grid: Grid) -> None:
+    """Raise ``Stop`` if chips are larger than what the images of any pair have in common."""
+    chip = max(workflow.matcher.chip_sizes)
+    places = outlines_of(scenes, workflow.scenes.asset, grid)
+    images = {image: shapely.union_all([places[scene.id] for scene in members]) for image, members in group_images(scenes).items()}
+    largest = (0.0, 0.0)
+    for pair in pairs:
+        common = shapely.intersection(images[pair.reference], images[pair.secondary])
+        if common.is_empty:
+            continue
+        left, bottom, right, top = common.bounds
+        size = ((right - left) / grid.resolution, (top - bottom) / grid.resolution)
+        if min(size) >= chip:
+            return
+        largest = max(largest, size, key=min)
+    raise Stop(
+        f"matcher.chip_sizes: chips of {chip} px are larger than the {largest[0]:.0f} x {largest[1]:.0f} px that the images of any pair "
+        f"have in common; take smaller chips, or other scenes"
+    )
+
+
+def refuse_oversize(ahead: Forecast, workers: Workers) -> None:
+    """Raise ``Stop`` if the blocks that a worker has at a time do not fit into its memory."""
+    need, room = PROCESS + workers.threads * ahead.block_memory, SHARE * workers.memory
+    if need <= room:
+        return
+    raise Stop(
+        f"a worker needs {format_bytes(need)} for {workers.threads} blocks of {ahead.images} images at a time, but may use "
+        f"{format_bytes(int(room))} ({SHARE:.0%} of {format_bytes(workers.memory)}); make run.tile smaller, take fewer or larger workers "
+        f"(cluster.workers, cluster.threads, cluster.memory), or fewer images at a time (pairs.max_days)"
+    )
+
+
+def published_run(output: str) -> str | None:
+    """Return the run whose cube can be opened at the output, an empty text if it is somebody else's, None if there is none."""
+    root = get(output, ROOT)
+    return None if root is None else str(_json(root).get("attributes", {}).get("run_id", ""))
+
+
+def planned_run(folder: str) -> str | None:
+    """Return the run that is under way, an empty text if its plan cannot be read, None if there is none."""
+    content = get(folder, "plan.json")
+    return None if content is None else str(_json(content).get("run_id", ""))
+
+
+def _json(content: bytes) -> dict[str, Any]:
+    try:
+        values = json.loads(content)
+    except ValueError:
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def refuse_other_output(output: str, folder: str, run_id: str) -> None:
+    """Raise ``Stop`` if the output holds anything but what this run has made of it so far."""
+    published, planned = published_run(output), planned_run(folder)
+    if published is not None and published != run_id:
+        what = f"the finished cube of another run ({published})" if published else "a Zarr store that ftrack did not make"
+        raise Stop(f"output: {output} holds {what}; choose another with --set output=PATH, or remove it and {folder}")
+    if published is None and planned is not None and planned != run_id:
+        raise Stop(
+            f"output: {output} holds the unfinished cube of another plan ({planned or 'unreadable'}: other settings, scenes or pairs); "
+            f"choose another with --set output=PATH, or remove {output} and {folder}"
+        )
+    if published is None and planned is None and "://" not in output and _occupied(Path(output)):
+        raise Stop(f"output: {output} is there already and is not a cube; choose another with --set output=PATH, or remove it")
+
+
+def _occupied(path: Path) -> bool:
+    return path.exists() and not (path.is_dir() and not any(path.iterdir()))
+
+
+def refuse_full_disk(output: str, ahead: Forecast) -> None:
+    """Raise ``Stop`` if a local output cannot hold what the run writes."""
+    if "://" in output:
+        return
+    folder = next(parent for parent in Path(output).absolute().parents if parent.exists())
+    free = shutil.disk_usage(folder).free
+    need = int(COMPRESSED * ahead.stored)
+    if need > free:
+        raise Stop(
+            f"output: the run writes at least {format_bytes(need)}, but {folder} has {format_bytes(free)} left; "
+            f"make room, choose another with --set output=PATH, or take a larger matcher.spacing or fewer pairs"
+        )

@@ -1,0 +1,260 @@
+"""Send a plan to a client; record what finished, failed, was empty; publish the cube when all of it is there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from distributed import Client
+
+from ftrack.cube import CubeSpec, create_cube, create_motion, publish_cube, write_coords
+from ftrack.drive import drive, must, refuse_workers
+from ftrack.labels import images_of
+from ftrack.plan import Plan, write_plan
+from ftrack.records import Phase, Record, failure, read_records, remove, write_record
+from ftrack.refuse import published_run, refuse_other_output
+from ftrack.stable import stable_nodes
+from ftrack.store import put
+from ftrack.tasks import NO_FIT, Fit, fit_tasks, match_tasks, motion_of, read_fits, velocity_tasks, write_fits
+from ftrack.tiling import region_of
+from ftrack.velocity import point_scale, shift_columns
+
+PHASES = {"match": "measuring displacement", "shift": "looking at stable ground", "velocity": "making velocity"}
+
+Records = dict[tuple[str, str], Record]
+
+
+class Event(NamedTuple):
+    """Something that happened in a run.
+
+    Attributes
+    ----------
+    kind : str
+        ``phase`` begins; ``block`` has ended; ``published``; ``unchanged``: everything was there already.
+    phase : str
+        ``match``, ``shift`` or ``velocity``.
+    done, total : int
+        Blocks of the phase that need not be done again, and all of them; batches of pairs in ``shift``.
+    record : Record or None
+        How the block ended.
+    rate : float
+        Blocks per second since the phase began.
+    seconds_left : float
+        Until the end of the phase; NaN if not known.
+    message : str
+        For people.
+    """
+
+    kind: Literal["phase", "block", "published", "unchanged"]
+    phase: str = ""
+    done: int = 0
+    total: int = 0
+    record: Record | None = None
+    rate: float = 0.0
+    seconds_left: float = float("nan")
+    message: str = ""
+
+
+class Report(NamedTuple):
+    """How a run ended.
+
+    Attributes
+    ----------
+    run_id, output : str
+        Which run, and its cube.
+    published : bool
+        True if the cube can be opened.
+    blocks : int
+        Blocks of the plan.
+    resumed : int
+        Blocks that an earlier run had measured.
+    empty : int
+        Blocks in which nothing could be measured.
+    failed : tuple of Record
+        Blocks that are missing, and why. Running again takes them up.
+    measured : int
+        Measured vectors.
+    seconds : float
+        Time it took.
+    """
+
+    run_id: str
+    output: str
+    published: bool
+    blocks: int
+    resumed: int
+    empty: int
+    failed: tuple[Record, ...]
+    measured: int
+    seconds: float
+
+
+Listener = Callable[[Event], None]
+
+
+class _Session(NamedTuple):
+    """What all phases share."""
+
+    plan: Plan
+    client: Client
+    threads: int
+    tell: Listener
+
+
+def run_plan(plan: Plan, client: Client, on_event: Listener = lambda event: None) -> Report:
+    """Make the cube of a plan, or what is still missing of it.
+
+    Every block writes its chunks and then its record, so the run can be stopped at any moment and started again. The cube
+    can be opened once all its blocks are there. A block that fails is recorded, and the others go on.
+
+    Parameters
+    ----------
+    plan : Plan
+        What to do.
+    client : Client
+        Who does it.
+    on_event : callable
+        Told of every block that ends.
+
+    Raises
+    ------
+    Stop
+        The output holds something else, workers are too small, or stable ground cannot be read.
+    Retry
+        Storage or scheduler cannot be reached. What has been written stays.
+    """
+    begun = time.monotonic()
+    output = plan.workflow.output
+    if published_run(output) == plan.run_id:
+        remove(plan.folder, "motion")
+        on_event(Event("unchanged", message=f"{output} is finished; there is nothing to do"))
+        return _report(plan, read_records(plan.folder, plan.run_id), len(plan.blocks), begun)
+    refuse_other_output(output, plan.folder, plan.run_id)
+    session = _Session(plan, client, refuse_workers(client, plan.forecast), on_event)
+    ground = stable_nodes(plan.workflow.stable, plan.nodes).stable
+    spec = spec_of(plan)
+    _prepare(plan, spec)
+    records = read_records(plan.folder, plan.run_id)
+    resumed = sum(_done(records, "match", block.id) for block in plan.blocks)
+    records |= _match(session, records)
+    fits = _fit(session, records, ground)
+    records |= _convert(session, records, fits)
+    if all(_done(records, "velocity", block.id) for block in plan.blocks):
+        _publish(plan, spec, [fit for batch in sorted(fits) for fit in fits[batch]], records, ground)
+        on_event(Event("published", done=len(plan.blocks), total=len(plan.blocks), message=f"{output} is finished"))
+    return _report(plan, records, resumed, begun)
+
+
+def spec_of(plan: Plan) -> CubeSpec:
+    """Return the cube that a plan makes, with where it comes from."""
+    return CubeSpec(nodes=plan.nodes, pairs=plan.pairs, images=images_of(plan.scenes), chunks=plan.tiling.chunks, attrs=plan.provenance)
+
+
+def _prepare(plan: Plan, spec: CubeSpec) -> None:
+    """Write the plan and the metadata of all arrays, but not the root of the cube."""
+    put(plan.folder, "plan.json", write_plan(plan).encode())
+    create_motion(motion_of(plan.folder), spec)
+    create_cube(plan.workflow.output, spec)
+
+
+def _match(session: _Session, records: Records) -> Records:
+    """Measure what has not been measured yet, wave by wave."""
+    plan = session.plan
+    wanted = {block.id for block in plan.blocks if not _done(records, "match", block.id)}
+    waves = [wave for wave in plan.waves if any(block.id in wanted for block in wave.blocks)]
+    return _work(session, "match", (match_tasks(plan, wave, wanted) for wave in waves), len(wanted))
+
+
+def _fit(session: _Session, records: Records, stable: np.ndarray | None) -> dict[int, list[Fit]]:
+    """Return what stable ground says of the pairs of every batch that has been measured as a whole."""
+    plan, client, _, tell = session
+    missing = {block.batch for block in plan.blocks if not _done(records, "match", block.id)}
+    whole = [batch for batch in range(plan.tiling.batches) if batch not in missing]
+    if stable is None:
+        return {batch: [NO_FIT] * len(plan.pairs_of(batch)) for batch in whole}
+    fits = {batch: known for batch in whole if (known := read_fits(plan.folder, batch)) is not None}
+    tell(Event("phase", "shift", len(fits), plan.tiling.batches, message=PHASES["shift"]))
+    todo = [batch for batch in whole if batch not in fits]
+    ground = client.scatter(stable, hash=False) if todo else None  # type: ignore[no-untyped-call]
+    for batch in todo:
+        with closing(drive(client, [fit_tasks(plan, batch, ground)], 1)) as outcomes:
+            parts = {int(outcome.name): must(outcome) for outcome in outcomes}
+        fits[batch] = [fit for first in sorted(parts) for fit in parts[first]]
+        write_fits(plan.folder, batch, fits[batch])
+        tell(Event("block", "shift", len(fits), plan.tiling.batches))
+    return fits
+
+
+def _convert(session: _Session, records: Records, fits: Mapping[int, list[Fit]]) -> Records:
+    """Turn displacement into velocity where it is known what stable ground says of all pairs of a batch."""
+    plan = session.plan
+    wanted = [block for block in plan.blocks if block.batch in fits and not _done(records, "velocity", block.id)]
+    return _work(session, "velocity", (velocity_tasks(plan, block, fits[block.batch]) for block in wanted), len(wanted))
+
+
+def _work(session: _Session, phase: Phase, groups: Iterable[Mapping[str, Any]], count: int) -> Records:
+    """Compute blocks, tell of each, and record those that failed (the others record themselves)."""
+    plan, client, threads, tell = session
+    total = len(plan.blocks)
+    done, begun = total - count, time.monotonic()
+    found: Records = {}
+    tell(Event("phase", phase, done, total, message=PHASES[phase]))
+    with closing(drive(client, groups, 2 * threads)) as outcomes:
+        for number, outcome in enumerate(outcomes, 1):
+            record = outcome.value
+            if outcome.error is not None:
+                record = failure(phase, outcome.name, plan.run_id, outcome.error)
+                write_record(plan.folder, record)
+            found[phase, record.block] = record
+            done += record.done
+            rate = number / max(time.monotonic() - begun, 1e-6)
+            message = "" if record.done else f"block {record.block} failed: {record.reason}"
+            tell(Event("block", phase, done, total, record, rate, (count - number) / rate, message))
+    return found
+
+
+def _done(records: Records, phase: str, block: str) -> bool:
+    record = records.get((phase, block))
+    return record is not None and record.done
+
+
+def _publish(plan: Plan, spec: CubeSpec, fits: list[Fit], records: Records, stable: np.ndarray | None) -> None:
+    """Write what describes pairs and nodes, then the root, and remove what is no longer needed."""
+    output, nodes = plan.workflow.output, plan.nodes
+    scale = point_scale(nodes)
+    days = np.array([pair.temporal_baseline for pair in plan.pairs])
+    centre = float(scale[nodes.height // 2, nodes.width // 2])
+    per_pair = shift_columns([fit.shift for fit in fits], days, plan.grid.resolution, centre)
+    per_pair["roi_valid_percentage"] = 100 * _measured(plan, records) / (nodes.height * nodes.width)
+    per_node = {"scale_factor": scale} if stable is None else {"scale_factor": scale, "stable": stable}
+    write_coords(output, spec, per_pair, per_node)
+    publish_cube(output, spec)
+    remove(plan.folder, "motion")
+
+
+def _measured(plan: Plan, records: Records) -> np.ndarray:
+    """Return how many nodes were measured of every pair."""
+    counts = np.zeros(len(plan.pairs), int)
+    for block in plan.blocks:
+        record = records.get(("match", block.id))
+        if record is not None and record.done:
+            counts[region_of(plan.tiling, block).pairs] += record.measured
+    return counts
+
+
+def _report(plan: Plan, records: Records, resumed: int, begun: float) -> Report:
+    wanted = [records[phase, block.id] for block in plan.blocks for phase in ("match", "velocity") if (phase, block.id) in records]
+    return Report(
+        run_id=plan.run_id,
+        output=plan.workflow.output,
+        published=published_run(plan.workflow.output) == plan.run_id,
+        blocks=len(plan.blocks),
+        resumed=resumed,
+        empty=sum(record.status == "empty" for record in wanted if record.phase == "match"),
+        failed=tuple(record for record in wanted if record.status == "failed"),
+        measured=int(_measured(plan, records).sum()),
+        seconds=time.monotonic() - begun,
+    )

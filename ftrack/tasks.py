@@ -1,0 +1,227 @@
+"""What one task of a run does on a worker: measure and write pixels, fit the shifts of pairs, turn pixels into velocity."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Collection, Mapping, Sequence
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+import dask.array as da
+import numpy as np
+import tenacity
+from dask.delayed import delayed
+
+from ftrack.cube import read_block, write_block
+from ftrack.errors import Retry
+from ftrack.grid import Grid
+from ftrack.ground import Calibration, calibrate
+from ftrack.match import clean_array, match_array, prefilter
+from ftrack.plan import Plan
+from ftrack.records import Phase, Record, write_record
+from ftrack.schema import MOTION, VELOCITY, Status
+from ftrack.stable import FLAT, Shift, StableSettings, fit_shift
+from ftrack.stack import open_stack
+from ftrack.store import get, put
+from ftrack.tiling import BATCH, Block, Region, Wave, region_of, wave_window
+from ftrack.velocity import correct, point_scale, velocity_block
+
+PAIRS_AT_ONCE = 8
+"""Pairs whose velocity is computed at a time, which bounds the memory of a task."""
+
+FIT_BYTES = 2**28
+"""Bytes of displacement that a task reads to fit shifts."""
+
+FIT_VARIABLES = ("dx", "dy", "dx_error", "dy_error", "chip_size", "status")
+FIT_NODE = 19
+"""Bytes of a node in these variables."""
+
+ATTEMPTS = 5
+
+retry_storage = tenacity.retry(
+    retry=tenacity.retry_if_exception_type(Retry),
+    stop=tenacity.stop_after_attempt(ATTEMPTS),
+    wait=tenacity.wait_random_exponential(multiplier=0.5, max=10),
+    reraise=True,
+)
+
+
+class Job(NamedTuple):
+    """One block of a run as a worker sees it.
+
+    Attributes
+    ----------
+    run_id, folder, block : str
+        The run, where it keeps its records, and the block's name.
+    region : Region
+        Where the block lies in the arrays.
+    """
+
+    run_id: str
+    folder: str
+    block: str
+    region: Region
+
+
+class Fit(NamedTuple):
+    """What stable ground says of one pair."""
+
+    shift: Shift
+    calibration: Calibration
+
+
+NO_FIT = Fit(Shift(0.0, 0.0, FLAT, float("nan"), float("nan"), 0, 0), Calibration())
+"""Where it is not known what ground is stable."""
+
+
+class Scale(NamedTuple):
+    """What turns pixels into metres: the nodes of the whole grid, map metres of a pixel, and days of every pair of the block."""
+
+    nodes: Grid
+    pixel_size: float
+    days: np.ndarray
+
+
+def job_of(plan: Plan, block: Block) -> Job:
+    """Return what a worker has to know of a block."""
+    return Job(plan.run_id, plan.folder, block.id, region_of(plan.tiling, block))
+
+
+def motion_of(folder: str) -> str:
+    """Return where displacement is kept until the shifts of all pairs are known."""
+    return f"{folder}/motion"
+
+
+def match_tasks(plan: Plan, wave: Wave, wanted: Collection[str]) -> dict[str, Any]:
+    """Return the tasks that measure and write the wanted blocks of a wave, by block."""
+    values = measure_wave(plan, wave).to_delayed()  # type: ignore[no-untyped-call]
+    finish = delayed(finish_match, pure=False)
+    return {
+        block.id: finish(job_of(plan, block), values[0, 0, block.row - wave.row, block.column - wave.column])
+        for block in wave.blocks
+        if block.id in wanted
+    }
+
+
+def measure_wave(plan: Plan, wave: Wave) -> da.Array:
+    """Measure the tiles of a wave lazily.
+
+    Returns
+    -------
+    Array (8, pairs, y, x)
+        In the order of ``schema.MOTION``, one Dask chunk per block.
+    """
+    workflow = plan.workflow
+    window = wave_window(plan.tiling, wave, plan.reach, plan.margin)
+    stack = open_stack(
+        plan.scenes_of(wave.batch),
+        asset=workflow.scenes.asset,
+        grid=plan.grid.window(window.rows, window.columns),
+        mask=workflow.scenes.mask,
+        chunks=(-1, *window.chunks),
+    )
+    filtered = prefilter(stack, workflow.prefilter)
+    motion = match_array(filtered, plan.pairs_of(wave.batch), workflow.matcher, window=window.nodes)
+    cleaned = clean_array(motion, workflow.outliers, workflow.fill)
+    height, width = cleaned.shape[2:]
+    inside: da.Array = cleaned[:, :, window.margin : height - window.margin, window.margin : width - window.margin]
+    assert inside.numblocks == (1, 1, wave.height, wave.width), f"wave {wave} has chunks {inside.chunks}"
+    return inside
+
+
+def finish_match(job: Job, values: np.ndarray) -> Record:
+    """Write the displacement of a block, float32 (8, pairs, y, x) in the order of ``schema.MOTION``, then its record."""
+    begun = time.perf_counter()
+    variables = {v.name: np.ascontiguousarray(a, dtype=v.dtype) for v, a in zip(MOTION, values, strict=True)}
+    retry_storage(write_block)(motion_of(job.folder), variables, tuple(job.region))
+    return _finish(job, "match", variables, begun)
+
+
+def _finish(job: Job, phase: Phase, variables: Mapping[str, np.ndarray], begun: float) -> Record:
+    measured = np.count_nonzero(variables["status"] == Status.MEASURED, axis=(1, 2))
+    record = Record(
+        phase=phase,
+        block=job.block,
+        run_id=job.run_id,
+        status="ok" if measured.any() else "empty",
+        measured=tuple(int(count) for count in measured),
+        digests={name: blake2b(values.tobytes(), digest_size=8).hexdigest() for name, values in variables.items()},
+        seconds=round(time.perf_counter() - begun, 3),
+    )
+    retry_storage(write_record)(job.folder, record)
+    return record
+
+
+def fit_tasks(plan: Plan, batch: int, stable: Any) -> dict[str, Any]:
+    """Return the tasks that fit the shifts of the pairs of a batch, a few pairs each, by the number of the first pair.
+
+    Parameters
+    ----------
+    plan, batch : Plan, int
+        Whose pairs.
+    stable : bool (y, x), or a future of it
+        Stable ground.
+    """
+    nodes, pairs = plan.nodes, region_of(plan.tiling, Block(batch, 0, 0)).pairs
+    step = max(1, min(BATCH, FIT_BYTES // (FIT_NODE * nodes.height * nodes.width)))
+    parts = [slice(start, min(start + step, pairs.stop)) for start in range(pairs.start, pairs.stop, step)]
+    fit = delayed(fit_shifts, pure=False)
+    everywhere = (slice(0, nodes.height), slice(0, nodes.width))
+    settings = (plan.workflow.stable, plan.tiling.spacing)
+    return {str(part.start): fit(plan.folder, Region(part, *everywhere), stable, *settings) for part in parts}
+
+
+def fit_shifts(folder: str, region: Region, stable: np.ndarray, settings: StableSettings, spacing: int) -> list[Fit]:
+    """Fit the shift of some pairs on all nodes of the grid, and compare formal errors with what is left."""
+    found = retry_storage(read_block)(motion_of(folder), FIT_VARIABLES, tuple(region))
+    fits = []
+    for number in range(region.pairs.stop - region.pairs.start):
+        pair = {name: values[number] for name, values in found.items()}
+        shift = fit_shift(pair["dx"], pair["dy"], pair["status"] == Status.MEASURED, stable, settings)
+        fits.append(Fit(shift, calibrate(shift, pair, stable, spacing)))
+    return fits
+
+
+def write_fits(folder: str, batch: int, fits: Sequence[Fit]) -> None:
+    """Keep what was fitted to the pairs of a batch."""
+    values = [{"shift": fit.shift._asdict(), "calibration": fit.calibration._asdict()} for fit in fits]
+    retry_storage(put)(folder, f"shifts/{batch}.json", json.dumps(values).encode())
+
+
+def read_fits(folder: str, batch: int) -> list[Fit] | None:
+    """Return what was fitted to the pairs of a batch, or None if that has not been done."""
+    content = retry_storage(get)(folder, f"shifts/{batch}.json")
+    if content is None:
+        return None
+    fits = []
+    for values in json.loads(content):
+        (xx, xy), (yx, yy) = values["shift"].pop("gradient")
+        fits.append(Fit(Shift(**values["shift"], gradient=((xx, xy), (yx, yy))), Calibration(**values["calibration"])))
+    return fits
+
+
+def velocity_tasks(plan: Plan, block: Block, fits: Sequence[Fit]) -> dict[str, Any]:
+    """Return the task that turns the displacement of a block into velocity, by block."""
+    job = job_of(plan, block)
+    days = np.array([pair.temporal_baseline for pair in plan.pairs[job.region.pairs]])
+    finish = delayed(finish_velocity, pure=False)
+    return {block.id: finish(job, plan.workflow.output, Scale(plan.nodes, plan.grid.resolution, days), list(fits))}
+
+
+def finish_velocity(job: Job, url: str, scale: Scale, fits: Sequence[Fit]) -> Record:
+    """Read the displacement of a block, write its velocity into the cube, then its record."""
+    begun = time.perf_counter()
+    motion = retry_storage(read_block)(motion_of(job.folder), [v.name for v in MOTION], tuple(job.region))
+    window = (job.region.rows, job.region.columns)
+    factor = point_scale(scale.nodes.window(*window))
+    shape = (scale.nodes.height, scale.nodes.width)
+    variables = {v.name: np.empty(motion["dx"].shape, v.dtype) for v in VELOCITY}
+    for start in range(0, scale.days.size, PAIRS_AT_ONCE):
+        part = slice(start, start + PAIRS_AT_ONCE)
+        some = {name: values[part] for name, values in motion.items()}
+        correction = correct([fit.shift for fit in fits[part]], [fit.calibration for fit in fits[part]], shape, window)
+        for name, values in velocity_block(some, scale.days[part], scale.pixel_size, factor, correction).items():
+            variables[name][part] = values
+    retry_storage(write_block)(url, variables, tuple(job.region))
+    return _finish(job, "velocity", variables, begun)
