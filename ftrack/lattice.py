@@ -233,8 +233,8 @@ def _box_of(frames: Sequence[Frame], scenes: Sequence[Scene], crs: str, area: An
     if area is None:
         return Bounds(*covered.bounds)
     degrees = read_area(area)
-    _, extent = degrees.bounds[:2], max(degrees.bounds[2] - degrees.bounds[0], degrees.bounds[3] - degrees.bounds[1])
-    dense = shapely.segmentize(degrees, extent / 100) if extent else degrees
+    sides = [shapely.box(*part.bounds).length for part in shapely.get_parts(degrees)]
+    dense = shapely.segmentize(degrees, max(sides) / 400) if max(sides) else degrees
     transformer = _transformer("EPSG:4326", crs)
     place = shapely.transform(dense, lambda xy: np.column_stack(transformer.transform(xy[:, 0], xy[:, 1])))
     place = shapely.make_valid(place) if np.isfinite(shapely.get_coordinates(place)).all() else shapely.Polygon()
