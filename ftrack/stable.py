@@ -289,19 +289,19 @@ def _in_crs(table: gpd.GeoDataFrame, crs: str) -> np.ndarray:
 
 
 def _raster_area(path: str, settings: StableSettings, nodes: Grid) -> np.ndarray:
-    """Tell which nodes lie on (or off) the non-zero pixels of a raster, at least a buffer from the others."""
+    """Tell which nodes lie on (or off) the non-zero pixels of a raster, at least a buffer from the others; unknown ones are neither."""
     margin, wide = _widen(nodes, settings.buffer)
     values = _sample(path, wide, zero_is_value=True)
-    stable = np.isfinite(values) & ((values == 0) if settings.outside else (values != 0))
-    return _shrink(stable, margin, settings.buffer, nodes)
+    known, marked = np.isfinite(values), values != 0
+    return _keep_away(known & (marked != settings.outside), known & (marked == settings.outside), margin, settings.buffer, nodes)
 
 
 def _slow_ground(settings: StableSettings, nodes: Grid) -> np.ndarray:
-    """Tell which nodes are slow on the reference map, at least a buffer from faster or unknown ones."""
+    """Tell which nodes are slow on the reference map, at least a buffer from faster ones."""
     margin, wide = _widen(nodes, settings.buffer)
     parts = [_sample(path, wide, zero_is_value=False) for path in settings.reference]
     speed = np.hypot(*parts) if len(parts) == 2 else np.abs(parts[0])
-    return _shrink(speed <= settings.max_speed, margin, settings.buffer, nodes)
+    return _keep_away(speed <= settings.max_speed, speed > settings.max_speed, margin, settings.buffer, nodes)
 
 
 def _widen(nodes: Grid, buffer: float) -> tuple[int, Grid]:
@@ -309,12 +309,13 @@ def _widen(nodes: Grid, buffer: float) -> tuple[int, Grid]:
     return margin, nodes.window(slice(-margin, nodes.height + margin), slice(-margin, nodes.width + margin))
 
 
-def _shrink(stable: np.ndarray, margin: int, buffer: float, nodes: Grid) -> np.ndarray:
-    """Leave out nodes within a distance of any that are not stable, and the margin."""
+def _keep_away(stable: np.ndarray, moving: np.ndarray, margin: int, buffer: float, nodes: Grid) -> np.ndarray:
+    """Leave out stable nodes within a distance of moving ones, then the margin."""
     if not margin:
         return stable
-    far = stable if stable.all() else ndimage.distance_transform_edt(stable, sampling=nodes.resolution) > buffer
-    return np.asarray(far[margin:-margin, margin:-margin])
+    if moving.any():
+        stable = stable & (ndimage.distance_transform_edt(~moving, sampling=nodes.resolution) > buffer)
+    return np.asarray(stable[margin:-margin, margin:-margin])
 
 
 def _sample(path: str, nodes: Grid, *, zero_is_value: bool) -> np.ndarray:

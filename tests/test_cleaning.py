@@ -213,6 +213,28 @@ def test_large_holes_edges_and_clouds_are_not_filled() -> None:
     assert clean_nodes(motion, fill=Fill(no_data=True))[STATUS, 25, 25] == Status.FILLED
 
 
+def test_a_node_beside_the_field_is_not_filled_however_many_neighbours_it_has() -> None:
+    motion = motion_of(np.zeros((12, 12)), np.zeros((12, 12)))
+    edge, corner = np.zeros((12, 12), bool), np.zeros((12, 12), bool)
+    edge[0, 5], corner[11, 11] = True, True
+    blank(motion, edge | corner, Status.AMBIGUOUS)
+    cleaned = clean_nodes(motion, fill=Fill(min_neighbours=4))
+    # On the edge the node lies between two neighbours, but not inside the hull: beyond it nothing is known.
+    assert cleaned[STATUS, 0, 5] == Status.AMBIGUOUS and cleaned[STATUS, 11, 11] == Status.AMBIGUOUS
+
+
+def test_the_scatter_of_the_neighbours_is_part_of_the_error() -> None:
+    checker = 0.2 * (-1.0) ** np.add.outer(np.arange(12), np.arange(12))
+    motion = motion_of(checker, np.zeros((12, 12)), error=0.03)
+    lone = np.zeros((12, 12), bool)
+    lone[5, 5] = True
+    blank(motion, lone, Status.AMBIGUOUS)
+    filled = clean_nodes(motion, KEEP)[:, 5, 5]
+    assert filled[STATUS] == Status.FILLED and abs(filled[DX]) < 0.21
+    assert filled[DX_ERROR] == pytest.approx(np.hypot(1.4826 * 0.2, 0.03), rel=0.4)
+    assert filled[DY_ERROR] == pytest.approx(0.03)
+
+
 def test_filled_nodes_serve_the_next_pass() -> None:
     motion = motion_of(np.zeros((20, 20)), np.zeros((20, 20)))
     hole = np.zeros((20, 20), bool)
