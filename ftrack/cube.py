@@ -16,6 +16,7 @@ from zarr.errors import GroupNotFoundError
 from ftrack.errors import Stop
 from ftrack.grid import Grid
 from ftrack.labels import (
+    BOUNDS,
     COORDINATES,
     MAPPING,
     Image,
@@ -111,8 +112,8 @@ def _arrays(spec: CubeSpec) -> Iterator[Array]:
     for variable in PER_PAIR:
         yield _array(variable, spec, {})
     count, height, width = spec.shape
-    yield Array("mid_date", ("mid_date",), (count,), (count,), "datetime64[us]", None, COORDINATES["mid_date"])
-    yield Array("time_bnds", ("mid_date", "bnds"), (count, 2), (count, 2), "datetime64[us]", None, {})
+    yield Array("mid_date", ("mid_date",), (count,), (count,), "datetime64[us]", None, {**COORDINATES["mid_date"], "bounds": BOUNDS})
+    yield Array(BOUNDS, ("mid_date", "bnds"), (count, 2), (count, 2), "datetime64[us]", None, {})
     yield Array("y", ("y",), (height,), (height,), "float64", 0.0, COORDINATES["y"])
     yield Array("x", ("x",), (width,), (width,), "float64", 0.0, COORDINATES["x"])
     yield Array(MAPPING, (), (), (), "int32", 0, mapping_attributes(spec.nodes))
@@ -163,7 +164,7 @@ def write_coords(
     first, second = columns["acquisition_date_img1"], columns["acquisition_date_img2"]
     values: dict[str, np.ndarray] = {
         "mid_date": spec.mid_date.astype("int64"),
-        "time_bnds": np.stack([first, second], axis=1).astype("datetime64[us]").astype("int64"),
+        BOUNDS: np.stack([first, second], axis=1).astype("datetime64[us]").astype("int64"),
         "y": spec.nodes.y,
         "x": spec.nodes.x,
         MAPPING: np.array(0, "int32"),
@@ -181,7 +182,7 @@ def write_coords(
 def _stored(variable: Variable, values: np.ndarray | None, spec: CubeSpec) -> np.ndarray:
     """Return the values of a variable in the type in which it is stored."""
     if variable.dtype == "str":
-        return texts([""] * len(spec.pairs) if values is None else values)
+        return texts([""] * len(spec.pairs) if values is None else values).astype(np.dtypes.StringDType())
     shape = spec.shape[:1] if variable.dims == ("mid_date",) else spec.shape[1:]
     if values is None:
         return np.full(shape, variable.fill, variable.dtype)
@@ -228,7 +229,7 @@ def publish_cube(url: str, spec: CubeSpec, attrs: Mapping[str, Any] | None = Non
 def open_cube(
     url: str, storage_options: Options = None, chunks: Any = MappingProxyType({}), consolidated: bool | None = True
 ) -> xr.Dataset:
-    """Open a published cube lazily.
+    """Open a published cube lazily (texts of the pairs are read at once).
 
     Parameters
     ----------
@@ -264,9 +265,12 @@ def open_cube(
                 decode_coords="all",
                 decode_times=CFDatetimeCoder(time_unit="us"),
             )
-            # rioxarray looks for this name once arithmetic has dropped the encoding that names the mapping.
-            return cube.assign_coords(spatial_ref=cube[MAPPING].variable)
+            texts_of_pairs = cube[[name for name, array in cube.data_vars.items() if array.dtype.kind == "T"]].compute()
     except Stop as error:
         if isinstance(error.__cause__, (GroupNotFoundError, FileNotFoundError)):
             raise Stop(f"{url} is not a published cube: it does not exist, or the run that writes it is not finished") from error
         raise
+    if MAPPING not in cube.coords:
+        raise Stop(f"{url} is a Zarr store, but not a cube of ftrack: it has no {MAPPING!r}; open it with xarray.open_zarr")
+    # xarray cannot mask numpy's own strings. rioxarray looks for spatial_ref once arithmetic has dropped the name of the mapping.
+    return cube.assign(texts_of_pairs.astype(object).data_vars).assign_coords(spatial_ref=cube[MAPPING].variable)

@@ -22,6 +22,9 @@ from ftrack.stac import Scene
 MAPPING = "mapping"
 """Name of the variable that holds the CRS."""
 
+BOUNDS = "time_bnds"
+"""Name of the variable that holds both acquisition dates as the bounds of ``mid_date``."""
+
 TOKENS = 10**6
 
 
@@ -146,8 +149,8 @@ def pair_columns(pairs: Sequence[Pair], images: Mapping[str, Image]) -> dict[str
 
 
 def texts(values: Any) -> np.ndarray:
-    """Return texts as a numpy array of strings of any length."""
-    return np.array(list(values), dtype=np.dtypes.StringDType())
+    """Return texts as an array of objects, the type with which xarray can mask and write them."""
+    return np.array([str(value) for value in values], dtype=object)
 
 
 def satellite_of(platform: str) -> tuple[str, str]:
@@ -180,7 +183,6 @@ COORDINATES: dict[str, dict[str, Any]] = {
         "standard_name": "time",
         "long_name": "middle of the two acquisition dates, made unique in the microseconds (UTC)",
         "axis": "T",
-        "bounds": "time_bnds",
     },
     "y": {"standard_name": "projection_y_coordinate", "long_name": "y of the node", "units": "metre", "axis": "Y"},
     "x": {"standard_name": "projection_x_coordinate", "long_name": "x of the node", "units": "metre", "axis": "X"},

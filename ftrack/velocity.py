@@ -14,7 +14,17 @@ import xarray as xr
 from ftrack.errors import Stop
 from ftrack.grid import Grid, grid_of
 from ftrack.ground import Calibration
-from ftrack.labels import COORDINATES, MAPPING, Image, attributes_of, cube_attributes, mapping_attributes, pair_columns, unique_mid_date
+from ftrack.labels import (
+    BOUNDS,
+    COORDINATES,
+    MAPPING,
+    Image,
+    attributes_of,
+    cube_attributes,
+    mapping_attributes,
+    pair_columns,
+    unique_mid_date,
+)
 from ftrack.pairs import Pair
 from ftrack.schema import DAYS_PER_YEAR, MOTION, PER_NODE, PER_PAIR, VELOCITY, Status
 from ftrack.stable import FLAT, Shift, shift_at
@@ -55,13 +65,12 @@ def point_scale(nodes: Grid) -> np.ndarray:
         The CRS is not in metres, or its scale differs between directions by more than ``ANISOTROPY``.
     """
     # The lattice is fixed to the map, so that a node has the same scale in whatever window it is asked for.
-    x0, y0 = (np.floor(values.min() / LATTICE) for values in (nodes.x, nodes.y))
-    columns = np.arange(x0, np.floor(nodes.x.max() / LATTICE) + 2)
-    rows = np.arange(y0, np.floor(nodes.y.max() / LATTICE) + 2)
+    x, y = nodes.x / LATTICE, nodes.y / LATTICE
+    columns = np.arange(np.floor(x.min()), np.floor(x.max()) + 2)
+    rows = np.arange(np.floor(y.min()), np.floor(y.max()) + 2)
     known = _exact_scale(nodes.crs, *np.meshgrid(columns * LATTICE, rows * LATTICE))
-    column, row = np.floor(nodes.x / LATTICE - x0).astype(int), np.floor(nodes.y / LATTICE - y0).astype(int)
-    wx = (nodes.x / LATTICE - x0 - column)[None, :]
-    wy = (nodes.y / LATTICE - y0 - row)[:, None]
+    column, row = (np.floor(x) - columns[0]).astype(int), (np.floor(y) - rows[0]).astype(int)
+    wx, wy = (x - np.floor(x))[None, :], (y - np.floor(y))[:, None]
     corners = {(i, j): known[np.ix_(row + i, column + j)] for i in (0, 1) for j in (0, 1)}
     upper = corners[0, 0] * (1 - wx) + corners[0, 1] * wx
     lower = corners[1, 0] * (1 - wx) + corners[1, 1] * wx
@@ -245,7 +254,7 @@ def to_velocity(
     all_values = {**values, **columns, **per_node}
     made = {v.name: (v.dims, _typed(all_values[v.name], v.dtype), attributes_of(v)) for v in variables}
     bounds = np.stack([columns["acquisition_date_img1"], columns["acquisition_date_img2"]], axis=1)
-    coords = {"mid_date": ("mid_date", dates, COORDINATES["mid_date"]), "time_bnds": (("mid_date", "bnds"), bounds)}
+    coords = {"mid_date": ("mid_date", dates, COORDINATES["mid_date"]), BOUNDS: (("mid_date", "bnds"), bounds)}
     cube = _place(xr.Dataset(made, coords, cube_attributes(nodes, pairs)), nodes)
     order = np.argsort(dates)
     return cube if np.array_equal(order, np.arange(order.size)) else cube.isel(mid_date=order)
@@ -283,6 +292,7 @@ def _place(cube: xr.Dataset, nodes: Grid) -> xr.Dataset:
     mapping = ((), np.int32(0), mapping_attributes(nodes))
     places = {"x": ("x", nodes.x, COORDINATES["x"]), "y": ("y", nodes.y, COORDINATES["y"])}
     placed: xr.Dataset = cube.assign_coords({**places, MAPPING: mapping, "spatial_ref": mapping})
+    placed["mid_date"].encoding["bounds"] = BOUNDS
     for variable in (*VELOCITY, *PER_NODE):
         placed[variable.name].encoding["grid_mapping"] = MAPPING
     return placed

@@ -170,6 +170,15 @@ def test_the_crs_is_found_and_survives_arithmetic(cube: Any) -> None:
     assert plain.vx.attrs["grid_mapping"] == "mapping"
 
 
+def test_the_whole_cube_can_be_masked_and_tabulated(cube: Any) -> None:
+    opened = open_cube(cube[0])
+    kept = opened.where(opened.date_dt > 0.5)
+    np.testing.assert_array_equal(kept.vx.values, opened.vx.values)
+    assert kept.image_id_img1.values.tolist() == opened.image_id_img1.values.tolist()
+    table = opened.isel(x=3, y=4).drop_dims("bnds").to_dataframe()
+    assert table.satellite_img1.tolist() == ["2B"] * 5
+
+
 def test_it_says_what_it_is(cube: Any) -> None:
     opened = open_cube(cube[0])
     attrs = opened.attrs
@@ -340,6 +349,12 @@ def test_before_publication_nobody_can_open_it(tmp_path: Path) -> None:
     with pytest.raises(Stop, match="not a published cube"):
         verify_cube(url)
     assert not (tmp_path / "c.zarr/zarr.json").exists()
+
+
+def test_another_zarr_store_is_told_apart(tmp_path: Path) -> None:
+    xr.Dataset({"vx": ("x", np.zeros(3))}).to_zarr(tmp_path / "other.zarr")
+    with pytest.raises(Stop, match="not a cube of ftrack"):
+        open_cube(str(tmp_path / "other.zarr"))
 
 
 def test_publishing_needs_every_array_and_attributes_that_are_json(cube: Any) -> None:
