@@ -1,0 +1,59 @@
+"""A small archive and workflow for tests of plans and runs: texture that moves, in files of 64-pixel blocks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from made_scenes import make_item, write_image
+from scipy.ndimage import gaussian_filter, shift
+
+from ftrack.config import Workflow
+
+SHAPE = (256, 320)
+DAYS = (1, 6, 11, 16)
+STEP = (1.3, -0.7)
+"""Motion (right, down) in px from one image to the next."""
+
+
+def make_archive(folder: Path, shape: tuple[int, int] = SHAPE, days: tuple[int, ...] = DAYS, apart: int = 0) -> Path:
+    """Write images of a texture that moves by ``STEP`` per image, each ``apart`` px east of the one before; return the list of items."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(7)
+    texture = gaussian_filter(rng.normal(size=(shape[0] + 64, shape[1] + 64)), 1.2)
+    items = []
+    for number, day in enumerate(days):
+        moved = shift(texture, (STEP[1] * number, STEP[0] * number), order=3)[32:-32, 32:-32]
+        pixels = np.clip(5000 + 8000 * moved, 1, 65535).astype("uint16")
+        corner = (560000.0 + 10.0 * apart * number, 7670000.0)
+        path = write_image(folder / f"image_{number}.tif", pixels, corner=corner)
+        time = f"2021-06-{day:02d}T15:00:00Z"
+        items.append(make_item(f"S2A_{number}", {"nir": path}, time=time, shape=shape, corner=corner, **{"sat:relative_orbit": 25}))
+    listing = folder / "items.json"
+    listing.write_text(json.dumps({"type": "FeatureCollection", "features": items}))
+    return listing
+
+
+def make_workflow(listing: Path, output: Path | str, **changes: Any) -> Workflow:
+    """Return a workflow for the archive; changes are merged into its sections."""
+    values: dict[str, Any] = {
+        "name": "small",
+        "scenes": {"catalog": str(listing), "asset": "nir"},
+        "pairs": {"max_days": 11},
+        "prefilter": {"kind": "highpass", "sigma": 1.5},
+        "matcher": {"kind": "ncc", "chip_sizes": [16], "spacing": 8, "search_radius": 5},
+        "output": str(output),
+        "cluster": {"kind": "threads", "threads": 2},
+        "run": {"tile": 64},
+    }
+    for name, value in changes.items():
+        values[name] = {**values.get(name, {}), **value} if isinstance(value, dict) else value
+    return Workflow.read(values)
+
+
+def bytes_of(cube: Path) -> dict[str, str]:
+    """Return a digest of every file of a cube, by its place in the cube."""
+    return {str(p.relative_to(cube)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(cube.rglob("*")) if p.is_file()}
