@@ -148,6 +148,11 @@ def test_slow_ground_of_a_reference_map_is_the_second_choice(tmp_path: Path) -> 
     np.testing.assert_array_equal(both.stable, patch(slice(5, 50), slice(0, 15)))
     away = stable_nodes(StableSettings(reference=one, max_speed=20, buffer=200.0), NODES)
     np.testing.assert_array_equal(away.stable, patch(slice(5, 50), slice(0, 19)))
+    x[:5] = 0.0
+    blank = raster_file(tmp_path, x, NODES.transform, nodata=0.0, name="blank.tif")
+    np.testing.assert_array_equal(
+        stable_nodes(StableSettings(reference=blank, max_speed=20), NODES).stable, patch(slice(5, 50), slice(1, 21))
+    )
     area = polygon_file(tmp_path, box_of(slice(0, 5), slice(0, 5)))
     assert stable_nodes(StableSettings(area=area, reference=one), NODES).flag == 1
 
@@ -247,6 +252,12 @@ def test_bunched_nodes_carry_no_plane(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         shift = fit_shift(dx, dy, np.ones(dx.shape, bool), line, StableSettings(model="plane"))
     assert shift.gradient == FLAT and "constant" in caplog.text
+
+
+def test_a_shift_holds_at_the_centre_of_the_grid_and_grows_along_column_and_row() -> None:
+    dx, dy = shift_at(Shift(1.0, 2.0, ((0.1, 0.0), (0.0, 0.5)), 0, 0, 0, 1), (3, 5))
+    np.testing.assert_allclose(dx, [[0.8, 0.9, 1.0, 1.1, 1.2]] * 3)
+    np.testing.assert_allclose(dy, np.repeat([[1.5], [2.0], [2.5]], 5, axis=1))
 
 
 @given(

@@ -214,7 +214,7 @@ def naof(image: np.ndarray, weights: np.ndarray, least: float, out: np.ndarray) 
                 continue
             a, b = _ridge(even, y, x, 0, 1), _ridge(even, y, x, 1, 0)
             c, d = _ridge(even, y, x, 1, 1), _ridge(even, y, x, 1, -1)
-            straight, diagonal = math.hypot(a, b), math.hypot(c, d)
+            straight, diagonal = math.sqrt(a * a + b * b), math.sqrt(c * c + d * d)
             total = (a + b) / straight if straight > 0.0 else 0.0
             total += (c + d) / diagonal if diagonal > 0.0 else 0.0
             out[y, x] = total
@@ -230,11 +230,12 @@ def _directions(image: np.ndarray, cosine: np.ndarray, sine: np.ndarray, valid: 
                 continue
             left, right = _beside(image, y, x, 0, 1)
             above, below = _beside(image, y, x, 1, 0)
-            slope = math.hypot(right - left, below - above)
+            across, down = right - left, below - above
+            slope = math.sqrt(across * across + down * down)
             valid[y, x] = 1.0
             if slope > FLAT * abs(image[y, x]):
-                cosine[y, x] = (right - left) / slope
-                sine[y, x] = (below - above) / slope
+                cosine[y, x] = across / slope
+                sine[y, x] = down / slope
 
 
 @njit(nogil=True, cache=True)
