@@ -283,6 +283,12 @@ def test_a_written_workflow_reads_back_the_same(workflow: Workflow) -> None:
     assert write_workflow(again) == text
 
 
+def test_a_value_stays_on_its_line() -> None:
+    text = write_workflow(parse(LEAST).model_copy(update={"name": "two\nlines"}))
+    assert 'name: "two\\nlines"' in text
+    assert parse(text).name == "two\nlines"
+
+
 def test_a_written_workflow_explains_every_setting() -> None:
     text = write_workflow(parse(LEAST))
     values = yaml.safe_load(text)
