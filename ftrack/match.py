@@ -89,7 +89,12 @@ def match_stack(
 
 
 def match_array(
-    stack: xr.DataArray, pairs: Sequence[Pair], matcher: Matcher, *, prior: xr.Dataset | tuple[float, float] | None = None, window: Nodes | None = None
+    stack: xr.DataArray,
+    pairs: Sequence[Pair],
+    matcher: Matcher,
+    *,
+    prior: xr.Dataset | tuple[float, float] | None = None,
+    window: Nodes | None = None,
 ) -> da.Array:
     """Match lazily and return one array: float32 (8, pair, y, x) in the order of ``ftrack.schema.MOTION``; see ``match_stack``."""
     grid = grid_of(stack)
@@ -103,11 +108,12 @@ def match_array(
     images = _merge_short(_as_dask(stack.isel(time=used)).rechunk({0: -1}), halo, (1, 2), "matching")
     starts = tuple(tuple(int(v) for v in np.cumsum((0, *images.chunks[axis]))) for axis in (1, 2))
     counts = tuple(_count_nodes(where, edges) for where, edges in zip((nodes.rows, nodes.columns), starts, strict=True))
-    return da.map_overlap(
+    matched: da.Array = da.map_overlap(
         _match_block, images, pairs=indices, matcher=matcher, nodes=nodes, starts=starts, reach=halo, priors=expected,
         depth={0: 0, 1: halo, 2: halo}, boundary=_outside(3), trim=False, allow_rechunk=False, new_axis=0,
         chunks=((len(MOTION),), (len(pairs),), *counts), dtype=np.float32, meta=np.empty((0, 0, 0, 0), np.float32),
     )  # fmt: skip
+    return matched
 
 
 def clean(motion: xr.Dataset, outliers: Outliers | None = None, fill: Fill | None = None) -> xr.Dataset:
@@ -129,21 +135,28 @@ def clean_array(values: da.Array, outliers: Outliers, fill: Fill) -> da.Array:
     """Clean lazily: float32 (8, pair, y, x) in and out, in the order of ``ftrack.schema.MOTION``."""
     halo = clean_halo(outliers, fill)
     if halo == 0:
-        return values.map_blocks(clean_tile, outliers=outliers, fill=fill, dtype=np.float32)
+        cleaned: da.Array = da.map_blocks(clean_tile, values, outliers=outliers, fill=fill, dtype=np.float32)
+        return cleaned
     merged = _merge_short(values, halo, (2, 3), "cleaning")
-    return da.map_overlap(
+    cleaned = da.map_overlap(
         clean_tile, merged, outliers=outliers, fill=fill, depth={0: 0, 1: 0, 2: halo, 3: halo}, boundary=_outside(4),
         trim=True, allow_rechunk=False, dtype=np.float32, meta=np.empty((0, 0, 0, 0), np.float32),
     )  # fmt: skip
+    return cleaned
 
 
-def _match_block(images: np.ndarray, *, pairs: Any, matcher: Matcher, nodes: Nodes, starts: Any, reach: int, priors: Any, block_id: Any = None) -> np.ndarray:
+def _match_block(
+    images: np.ndarray, *, pairs: Any, matcher: Matcher, nodes: Nodes, starts: Any, reach: int, priors: Any, block_id: Any = None
+) -> np.ndarray:
     """Match the nodes of one block; the block carries ``reach`` pixels on every side."""
     i, j = block_id[-2], block_id[-1]
     rows, columns = (
         _nodes_between(where, edges[k], edges[k + 1]) for where, edges, k in ((nodes.rows, starts[0], i), (nodes.columns, starts[1], j))
     )
-    local = [where[part] - edges[k] + reach for where, part, edges, k in ((nodes.rows, rows, starts[0], i), (nodes.columns, columns, starts[1], j))]
+    local = [
+        where[part] - edges[k] + reach
+        for where, part, edges, k in ((nodes.rows, rows, starts[0], i), (nodes.columns, columns, starts[1], j))
+    ]
     here = [Prior(*(p if np.ndim(p) == 0 else p[rows, columns] for p in prior)) for prior in priors]
     return match_tile(images, pairs, matcher, local[0], local[1], here)
 
@@ -165,7 +178,8 @@ def _outside(ndim: int) -> dict[int, Any]:
 def _as_dask(stack: xr.DataArray) -> da.Array:
     if stack.dims != ("time", "y", "x"):
         raise Stop(f"the stack has dimensions {stack.dims}; ('time', 'y', 'x') are needed")
-    return da.asarray(stack.data).astype(np.float32)
+    images: da.Array = da.asarray(stack.data).astype(np.float32)
+    return images
 
 
 def _merge_short(array: da.Array, halo: int, axes: tuple[int, int], step: str) -> da.Array:
@@ -213,7 +227,7 @@ def _as_dataset(values: da.Array, stack: xr.DataArray, pairs: Sequence[Pair], gr
     for k, v in enumerate(MOTION):
         attrs = {"long_name": v.long_name, "units": v.units}
         variables[v.name] = (("pair", "y", "x"), _cast(values[k], v.dtype), attrs)
-    dataset = place(xr.Dataset(variables), node_grid(grid, nodes))
+    dataset: xr.Dataset = place(xr.Dataset(variables), node_grid(grid, nodes))
     coordinates: dict[str, Any] = {"pair": np.arange(len(pairs))}
     for side in ("reference", "secondary"):
         names = [getattr(p, side) for p in pairs]

@@ -95,7 +95,7 @@ def motion_of(folder: str) -> str:
 
 def match_tasks(plan: Plan, wave: Wave, wanted: Collection[str]) -> dict[str, Any]:
     """Return the tasks that measure and write the wanted blocks of a wave, by block."""
-    values = measure_wave(plan, wave).to_delayed()  # type: ignore[no-untyped-call]
+    values = measure_wave(plan, wave).to_delayed()
     finish = delayed(finish_match, pure=False)
     return {
         block.id: finish(job_of(plan, block), values[0, 0, block.row - wave.row, block.column - wave.column])

@@ -273,14 +273,14 @@ def _correct_like(like: Any, shifts: Sequence[Shift], calibrations: Sequence[Cal
         return np.broadcast_to(part, block_info[None]["chunk-shape"])
 
     meta = np.empty((0, 0, 0))
-    fields = [da.map_blocks(field, k, chunks=like.chunks, dtype="float64", meta=meta) for k in (0, 1)]  # type: ignore[no-untyped-call]
+    fields = [da.map_blocks(field, k, chunks=like.chunks, dtype="float64", meta=meta) for k in (0, 1)]
     errors = correct([shift._replace(gradient=FLAT) for shift in shifts], calibrations, shape)
     return errors._replace(dx=fields[0], dy=fields[1])
 
 
 def _lazy(values: np.ndarray, like: Any) -> Any:
     """Return an array (y, x) as a Dask array with the chunks of another one (pair, y, x), if that is one."""
-    return da.from_array(values, chunks=like.chunks[1:]) if isinstance(like, da.Array) else values  # type: ignore[no-untyped-call]
+    return da.from_array(values, chunks=like.chunks[1:]) if isinstance(like, da.Array) else values
 
 
 def _typed(values: Any, dtype: str) -> Any:

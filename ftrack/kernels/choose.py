@@ -18,8 +18,8 @@ AGREEMENT = 1.5
 """A chip is confirmed where the peak of the next larger chip lies within this many pixels of its own."""
 
 
-@njit(nogil=True, cache=True)
-def choose_chips(surfaces, quality, images, geometry, limits, wanted, out):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True, error_model="numpy")
+def choose_chips(surfaces, quality, images, geometry, limits, wanted, out):
     """Fill the measurement of every wanted node.
 
     Parameters
@@ -28,8 +28,8 @@ def choose_chips(surfaces, quality, images, geometry, limits, wanted, out):  # t
         As ``ftrack.kernels.correlate.Surfaces``, (chip, row, column, ...), chips ascending.
     quality : (ratio, bounded)
         Peak ratio and bound of the peak, (chip, row, column); see ``second_peaks``.
-    images : (reference, secondary)
-        Padded images, float32, NaN = no data.
+    images : (reference, secondary, weights)
+        Padded images, float32, NaN = no data; the weights of interpolation.
     geometry : (sizes, corner, spacing, radius, margin)
         Chip sizes, px; place of the first node in the padded reference, px; node spacing; search radius; how far
         the secondary reaches beyond the reference.
@@ -41,8 +41,8 @@ def choose_chips(surfaces, quality, images, geometry, limits, wanted, out):  # t
         Result, in the order of ``ftrack.schema.MOTION``.
     """
     sizes = geometry[0]
-    largest = sizes.max()
-    room, warped = np.empty(4 * largest * largest), np.empty(largest * largest)
+    largest = sizes[-1]
+    room = np.empty(9 * largest * largest)
     for i in range(wanted.shape[0]):
         for j in range(wanted.shape[1]):
             if not wanted[i, j]:
@@ -50,14 +50,14 @@ def choose_chips(surfaces, quality, images, geometry, limits, wanted, out):  # t
             for c in range(sizes.size):
                 status = _judge(surfaces, quality, limits, sizes, c, i, j)
                 if status == MEASURED:
-                    status = _measure(surfaces, quality, images, geometry, limits, (c, i, j), room, warped, out)
+                    status = _measure(surfaces, quality, images, geometry, limits, (c, i, j), room, out)
                 out[7, i, j] = status
                 if status == MEASURED:
                     break
 
 
-@njit(nogil=True, cache=True)
-def _judge(surfaces, quality, limits, sizes, c, i, j):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True, error_model="numpy")
+def _judge(surfaces, quality, limits, sizes, c, i, j):
     """Say whether the peak of one chip can be trusted, or why not."""
     _, peak, peak_dy, peak_dx, valid, flat = surfaces
     ratio, bounded = quality
@@ -65,7 +65,7 @@ def _judge(surfaces, quality, limits, sizes, c, i, j):  # type: ignore[no-untype
         return NO_DATA
     if flat[c, i, j]:
         return NO_TEXTURE
-    if not peak[c, i, j] == peak[c, i, j]:
+    if np.isnan(peak[c, i, j]):
         return NO_DATA
     if peak[c, i, j] < limits[1]:
         return LOW_CORRELATION
@@ -75,15 +75,15 @@ def _judge(surfaces, quality, limits, sizes, c, i, j):  # type: ignore[no-untype
         return EDGE
     if ratio[c, i, j] < limits[2]:
         return AMBIGUOUS
-    if c + 1 < sizes.size and peak[c + 1, i, j] == peak[c + 1, i, j]:
+    if c + 1 < sizes.size and not np.isnan(peak[c + 1, i, j]):
         off = max(abs(peak_dy[c, i, j] - peak_dy[c + 1, i, j]), abs(peak_dx[c, i, j] - peak_dx[c + 1, i, j]))
         if off > AGREEMENT:
             return AMBIGUOUS
     return MEASURED
 
 
-@njit(nogil=True, cache=True)
-def _measure(surfaces, quality, images, geometry, limits, where, room, warped, out):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True, error_model="numpy")
+def _measure(surfaces, quality, images, geometry, limits, where, room, out):
     """Refine one peak and write it down, or say why it cannot be."""
     values, peak, peak_dy, peak_dx, _, _ = surfaces
     sizes, corner, spacing, radius, margin = geometry
@@ -94,10 +94,9 @@ def _measure(surfaces, quality, images, geometry, limits, where, room, warped, o
     dy, dx, sy, sx = fit_peak(values[c, i, j], y, x, limits[4] == GAUSSIAN, pixels)
     if limits[4] == LEAST_SQUARES:
         top, left = corner + i * spacing - size // 2, corner + j * spacing - size // 2
-        terms, patch = room[: 4 * size * size].reshape((4, size, size)), warped[: size * size].reshape((size, size))
         start = (y - radius + (dy if abs(dy) <= 1.0 else 0.0), x - radius + (dx if abs(dx) <= 1.0 else 0.0))
         corners = (top + margin, left + margin, top + margin + radius, left + margin + radius)
-        dy, dx, sy, sx, _ = refine_chip(images[0], images[1], corners, size, start, terms, patch)
+        dy, dx, sy, sx = refine_chip(images[0], images[1], corners, size, start, room, images[2])
         dy, dx = dy - (y - radius), dx - (x - radius)
     if not (abs(dy) <= 1.0 and abs(dx) <= 1.0):
         return DIVERGED

@@ -110,7 +110,17 @@ def correlate(reference: np.ndarray, secondary: np.ndarray, layout: Layout, min_
     centred = _centre_blocks(r, r_valid, mean, layout.side)
     if (usable & ~gaps).any():
         sums, inverse = _statistics(s, layout)
-        scan(False, (centred, s, r_valid, s_valid), mean, _box_sums(s, layout.side), (sums, inverse, norm), usable & ~gaps, layout, min_valid, out)
+        scan(
+            False,
+            (centred, s, r_valid, s_valid),
+            mean,
+            _box_sums(s, layout.side),
+            (sums, inverse, norm),
+            usable & ~gaps,
+            layout,
+            min_valid,
+            out,
+        )
     if (usable & gaps).any():
         none = (np.zeros((1, 1, 1)), np.zeros((1, 1, 1), np.float32), norm)
         scan(True, (centred, s, r_valid, s_valid), mean, np.zeros((1, 1)), none, usable & gaps, layout, min_valid, out)
@@ -141,7 +151,7 @@ def _boxes(total: np.ndarray, at: list[np.ndarray], size: int) -> np.ndarray:
     return np.asarray(total[y + size, x + size] - total[y, x + size] - total[y + size, x] + total[y, x])
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _block_moments(image: np.ndarray, valid: np.ndarray, side: int) -> tuple[np.ndarray, ...]:
     """Return count, mean, sum of squared deviations and largest absolute value of the valid pixels of every block."""
     ny, nx = image.shape[0] // side, image.shape[1] // side
@@ -168,7 +178,7 @@ def _block_moments(image: np.ndarray, valid: np.ndarray, side: int) -> tuple[np.
     return n, mean, spread, top
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _chip_moments(
     n: np.ndarray, mean: np.ndarray, spread: np.ndarray, top: np.ndarray, start: int, count: int, step: int, shape: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -193,7 +203,7 @@ def _chip_moments(
     return valid, average, variance, largest
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _centre_blocks(image: np.ndarray, valid: np.ndarray, mean: np.ndarray, side: int) -> np.ndarray:
     """Return the image less its block means, zero where it is not valid."""
     out = np.zeros(image.shape, np.float32)
@@ -204,11 +214,12 @@ def _centre_blocks(image: np.ndarray, valid: np.ndarray, mean: np.ndarray, side:
     return out
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _add_lines(line: np.ndarray, size: int, scratch: np.ndarray, out: np.ndarray) -> None:
     """Sum ``size`` neighbours along a line by doubling: out[x] = line[x] + ... + line[x + size - 1]."""
     length = line.size
-    scratch[:] = line
+    for x in range(length):
+        scratch[x] = line[x]
     taken, reach, first = 0, 1, True
     while True:
         if size & reach:
@@ -227,7 +238,7 @@ def _add_lines(line: np.ndarray, size: int, scratch: np.ndarray, out: np.ndarray
         reach *= 2
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _add_rows(rows: np.ndarray, size: int) -> np.ndarray:
     """Sum ``size`` rows by doubling; ``rows`` is used up."""
     out = np.zeros_like(rows)
@@ -246,16 +257,16 @@ def _add_rows(rows: np.ndarray, size: int) -> np.ndarray:
         reach *= 2
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _box_sums(image: np.ndarray, size: int) -> np.ndarray:
     """Return the sum over the box of ``size`` px that begins at each pixel, float64; boxes that leave the image are short."""
     rows, line = np.empty(image.shape), np.empty(image.shape[1])
     for y in range(image.shape[0]):
-        _add_lines(image[y].astype(np.float64), size, line, rows[y])
+        _add_lines(image[y], size, line, rows[y])
     return _add_rows(rows, size)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _square(image: np.ndarray) -> np.ndarray:
     out = np.empty(image.shape)
     for y in range(image.shape[0]):
@@ -276,7 +287,7 @@ def _statistics(s: np.ndarray, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
     return sums, inverse
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _invert(sums: np.ndarray, squares: np.ndarray, n: int, inverse: np.ndarray) -> None:
     for y in range(sums.shape[0]):
         for x in range(sums.shape[1]):

@@ -14,8 +14,10 @@ HIGHEST_RATIO = np.float32(100.0)
 """Peak ratio where there is no second positive peak."""
 
 
-@njit(nogil=True, cache=True)
-def second_peaks(values: np.ndarray, peak: np.ndarray, peak_dy: np.ndarray, peak_dx: np.ndarray, ratio: np.ndarray, bounded: np.ndarray) -> None:
+@njit(nogil=True, cache=True, error_model="numpy")
+def second_peaks(
+    values: np.ndarray, peak: np.ndarray, peak_dy: np.ndarray, peak_dx: np.ndarray, ratio: np.ndarray, bounded: np.ndarray
+) -> None:
     """Find the second-highest local maximum of every surface.
 
     Parameters
@@ -32,13 +34,13 @@ def second_peaks(values: np.ndarray, peak: np.ndarray, peak_dy: np.ndarray, peak
     height, width = values.shape[1], values.shape[2]
     for k in range(values.shape[0]):
         ratio[k], bounded[k] = np.nan, 0
-        if not peak[k] == peak[k]:
+        if np.isnan(peak[k]):
             continue
         y0, x0 = peak_dy[k], peak_dx[k]
         surface = values[k]
         if y0 in (0, height - 1) or x0 in (0, width - 1):
             bounded[k] = 1
-        elif surface[y0 - 1 : y0 + 2, x0 - 1 : x0 + 2].min() == NONE:
+        elif _has_missing(surface, y0, x0):
             bounded[k] = 2
         second = np.int16(0)
         for y in range(height):
@@ -55,7 +57,16 @@ def second_peaks(values: np.ndarray, peak: np.ndarray, peak_dy: np.ndarray, peak
         ratio[k] = HIGHEST_RATIO if second <= 0 else min(HIGHEST_RATIO, peak[k] * QUANTUM / np.float32(second))
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
+def _has_missing(surface: np.ndarray, y: int, x: int) -> bool:
+    for v in range(y - 1, y + 2):
+        for u in range(x - 1, x + 2):
+            if surface[v, u] == NONE:
+                return True
+    return False
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def _is_maximum(surface: np.ndarray, y: int, x: int) -> bool:
     value = surface[y, x]
     for v in range(max(0, y - 1), min(surface.shape[0], y + 2)):
@@ -65,7 +76,7 @@ def _is_maximum(surface: np.ndarray, y: int, x: int) -> bool:
     return True
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def fit_peak(surface: np.ndarray, y: int, x: int, gaussian: bool, pixels: float) -> tuple[float, float, float, float]:
     """Fit a parabola (or, through logarithms, a Gaussian) along each axis through the peak.
 
@@ -78,7 +89,7 @@ def fit_peak(surface: np.ndarray, y: int, x: int, gaussian: bool, pixels: float)
     return dy, dx, sy, sx
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _fit_axis(before: float, centre: float, after: float, gaussian: bool, pixels: float) -> tuple[float, float]:
     curvature = 2.0 * centre - before - after
     if not (curvature > 0.0 and centre > 0.0):

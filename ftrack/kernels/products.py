@@ -31,12 +31,12 @@ def _make_products(rows: int, vectors: int) -> Any:
     vector = ir.VectorType(_FLOAT, LANES)
     width = vectors * LANES
 
-    @intrinsic  # type: ignore[untyped-decorator]
-    def add_products(typing_context, r, r_at, r_step, s, s_at, s_step, sums, sums_at, columns):  # type: ignore[no-untyped-def]  # noqa: PLR0913
+    @intrinsic
+    def add_products(typing_context, r, r_at, r_step, s, s_at, s_step, sums, sums_at, columns):
         i8 = types.int64
         signature = types.void(r, i8, i8, s, i8, i8, sums, i8, i8)
 
-        def build(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        def build(context, builder, signature, args):
             def pointer(array: int) -> Any:
                 data = context.make_array(signature.args[array])(context, builder, args[array]).data
                 return builder.gep(data, [args[array + 1]])
@@ -99,8 +99,10 @@ _8x1, _8x2, _8x3 = _make_products(8, 1), _make_products(8, 2), _make_products(8,
 _4x1, _4x2, _4x3 = _make_products(4, 1), _make_products(4, 2), _make_products(4, 3)
 
 
-@njit(nogil=True, cache=True)
-def block_products(r: np.ndarray, r_at: int, r_step: int, s: np.ndarray, s_at: int, s_step: int, side: int, vectors: int, sums: np.ndarray) -> None:
+@njit(nogil=True, cache=True, error_model="numpy")
+def block_products(
+    r: np.ndarray, r_at: int, r_step: int, s: np.ndarray, s_at: int, s_step: int, side: int, vectors: int, sums: np.ndarray
+) -> None:
     """Sum the products of a block of ``r`` with ``GROUP`` x ``16 * vectors`` shifted blocks of ``s``.
 
     Parameters
@@ -114,7 +116,8 @@ def block_products(r: np.ndarray, r_at: int, r_step: int, s: np.ndarray, s_at: i
     sums : float32 (GROUP * 16 * vectors,)
         Result, ``sums[g, d] = sum r[y, x] s[y + g, x + d]``.
     """
-    sums[: GROUP * LANES * vectors] = np.float32(0)
+    for k in range(GROUP * LANES * vectors):
+        sums[k] = np.float32(0)
     y = 0
     while y < side:
         ra, sa = r_at + y * r_step, s_at + y * s_step
@@ -139,8 +142,8 @@ def block_products(r: np.ndarray, r_at: int, r_step: int, s: np.ndarray, s_at: i
             y += 1
 
 
-@njit(nogil=True, cache=True)
-def _row_products(r, r_at, s, s_at, s_step, side, reach, sums):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True, error_model="numpy")
+def _row_products(r, r_at, s, s_at, s_step, side, reach, sums):
     """Do for one row of a block what the intrinsics do for eight or four."""
     for g in range(GROUP):
         kept = sums[g * reach : (g + 1) * reach]

@@ -1,8 +1,9 @@
 """Displacement below one pixel by least squares on the grey values themselves.
 
 Inverse-compositional Gauss-Newton (Baker & Matthews 2004): the chip of the reference, its gradients and a
-constant explain the secondary at the present displacement; gain and offset of the brightness are unknowns
-of their own. The gradients are those of the reference, so noise of the secondary does not bias the result.
+constant explain the secondary at the present displacement. The displacement may vary linearly inside the chip,
+so shear does not blur the solution; gain and offset of the brightness are unknowns of their own. The gradients
+are those of the reference, so noise of the secondary does not bias the result.
 """
 
 from __future__ import annotations
@@ -10,9 +11,18 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-ITERATIONS = 8
+ITERATIONS = 10
 CONVERGED = 1e-3
 """Step, px, below which the solution stands."""
+
+STRETCH = 0.5
+"""Expected size of the displacement's change from the centre to the edge of a chip, px: it keeps poor chips from bending."""
+
+FRACTIONS = 2048
+"""Steps per pixel at which interpolation weights are tabulated."""
+
+TERMS = 8
+"""Chip, constant, gradients along x and y, and each gradient times the x and y position."""
 
 DERIVATIVE = (1.0 / 12.0, -8.0 / 12.0, 8.0 / 12.0, -1.0 / 12.0)
 """Weights of the pixels -2, -1, +1, +2 in the fourth-order first derivative."""
@@ -23,7 +33,7 @@ NOISE_IN_DERIVATIVE = 130.0 / 144.0
 TAPS = 6
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def cubic_weights(fraction: float, weights: np.ndarray) -> None:
     """Fill the six weights of Keys' (1981) fourth-order cubic convolution for a point ``fraction`` beyond the third pixel."""
     for k in range(TAPS):
@@ -38,154 +48,221 @@ def cubic_weights(fraction: float, weights: np.ndarray) -> None:
             weights[k] = 0.0
 
 
-@njit(nogil=True, cache=True)
-def shift_patch(image: np.ndarray, top: int, left: int, size: int, dy: float, dx: float, out: np.ndarray) -> None:
-    """Interpolate a square patch of the image displaced by (dy, dx); NaN where a needed pixel is missing or outside."""
-    iy, ix = int(np.floor(dy)), int(np.floor(dx))
-    wy, wx = np.empty(TAPS), np.empty(TAPS)
-    cubic_weights(dy - iy, wy)
-    cubic_weights(dx - ix, wx)
-    y0, x0 = top + iy - 2, left + ix - 2
-    if y0 < 0 or x0 < 0 or y0 + size + TAPS > image.shape[0] or x0 + size + TAPS > image.shape[1]:
-        out[:] = np.nan
-        return
-    rows = np.empty((size + TAPS - 1, size))
-    for y in range(size + TAPS - 1):
-        line = image[y0 + y, x0 : x0 + size + TAPS - 1]
-        for x in range(size):
-            rows[y, x] = wx[0] * line[x] + wx[1] * line[x + 1] + wx[2] * line[x + 2] + wx[3] * line[x + 3] + wx[4] * line[x + 4] + wx[5] * line[x + 5]
+def _tabulate() -> np.ndarray:
+    table = np.empty((FRACTIONS + 1, TAPS))
+    for k in range(FRACTIONS + 1):
+        cubic_weights(k / FRACTIONS, table[k])
+    return table
+
+
+WEIGHTS = _tabulate()
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def warp_patch(image: np.ndarray, top: int, left: int, size: int, move: np.ndarray, weights: np.ndarray, out: np.ndarray) -> None:
+    """Interpolate a square patch whose pixels are displaced linearly; NaN where a needed pixel is missing or outside.
+
+    ``move`` is dx, dy at the patch's centre, then d(dx)/dx, d(dx)/dy, d(dy)/dx, d(dy)/dy; ``out`` is (size * size,).
+    """
+    half = 0.5 * (size - 1)
+    height, width = image.shape
     for y in range(size):
         for x in range(size):
-            out[y, x] = (
-                wy[0] * rows[y, x] + wy[1] * rows[y + 1, x] + wy[2] * rows[y + 2, x]
-                + wy[3] * rows[y + 3, x] + wy[4] * rows[y + 4, x] + wy[5] * rows[y + 5, x]
-            )  # fmt: skip
-
-
-@njit(nogil=True, cache=True)
-def _terms(image: np.ndarray, top: int, left: int, size: int, terms: np.ndarray) -> None:
-    """Fill chip, constant, and gradients along x and y; NaN where a needed pixel is missing or outside."""
-    a, b, c, d = DERIVATIVE
-    for y in range(size):
-        for x in range(size):
-            v, u = top + y, left + x
-            terms[0, y, x], terms[1, y, x] = image[v, u], 1.0
-            inside = v >= 2 and u >= 2 and v + 2 < image.shape[0] and u + 2 < image.shape[1]
-            terms[2, y, x] = a * image[v, u - 2] + b * image[v, u - 1] + c * image[v, u + 1] + d * image[v, u + 2] if inside else np.nan
-            terms[3, y, x] = a * image[v - 2, u] + b * image[v - 1, u] + c * image[v + 1, u] + d * image[v + 2, u] if inside else np.nan
-
-
-@njit(nogil=True, cache=True)
-def _normal(terms: np.ndarray, warped: np.ndarray, matrix: np.ndarray, right: np.ndarray) -> int:
-    """Sum the normal equations over the pixels where everything is known; return their number."""
-    matrix[:] = 0.0
-    right[:] = 0.0
-    count = 0
-    size = warped.shape[0]
-    m = np.zeros(15)
-    for y in range(size):
-        for x in range(size):
-            t, gx, gy, w = terms[0, y, x], terms[2, y, x], terms[3, y, x], warped[y, x]
-            total = t + gx + gy + w
-            if not total == total:
+            v, u = y - half, x - half
+            py = top + y + move[1] + move[4] * u + move[5] * v
+            px = left + x + move[0] + move[2] * u + move[3] * v
+            iy, ix = int(np.floor(py)), int(np.floor(px))
+            k = y * size + x
+            if iy < 2 or ix < 2 or iy + 3 >= height or ix + 3 >= width:
+                out[k] = np.nan
                 continue
-            count += 1
-            m[0] += t * t
-            m[1] += t
-            m[2] += t * gx
-            m[3] += t * gy
-            m[4] += gx
-            m[5] += gy
-            m[6] += gx * gx
-            m[7] += gx * gy
-            m[8] += gy * gy
-            m[9] += t * w
-            m[10] += w
-            m[11] += gx * w
-            m[12] += gy * w
-            m[13] += w * w
-    matrix[0, 0], matrix[0, 1], matrix[0, 2], matrix[0, 3] = m[0], m[1], m[2], m[3]
-    matrix[1, 1], matrix[1, 2], matrix[1, 3] = count, m[4], m[5]
-    matrix[2, 2], matrix[2, 3], matrix[3, 3] = m[6], m[7], m[8]
-    for i in range(4):
-        for j in range(i):
-            matrix[i, j] = matrix[j, i]
-    right[0], right[1], right[2], right[3], right[4] = m[9], m[10], m[11], m[12], m[13]
-    return count
+            wy, wx = weights[int((py - iy) * FRACTIONS + 0.5)], weights[int((px - ix) * FRACTIONS + 0.5)]
+            total = 0.0
+            for r in range(TAPS):
+                line = image[iy - 2 + r]
+                total += wy[r] * (
+                    wx[0] * line[ix - 2] + wx[1] * line[ix - 1] + wx[2] * line[ix]
+                    + wx[3] * line[ix + 1] + wx[4] * line[ix + 2] + wx[5] * line[ix + 3]
+                )  # fmt: skip
+            out[k] = total
 
 
-@njit(nogil=True, cache=True)
-def _condense(matrix: np.ndarray, right: np.ndarray) -> tuple[float, float, float, float, float, float, float, float, float]:
-    """Eliminate gain and offset: return the 2 x 2 system of the gradients, its right side, and what is needed for the gain."""
-    n, st = matrix[1, 1], matrix[0, 1]
-    tt = matrix[0, 0] - st * st / n
-    tx, ty = matrix[0, 2] - st * matrix[1, 2] / n, matrix[0, 3] - st * matrix[1, 3] / n
-    xx, xy = matrix[2, 2] - matrix[1, 2] ** 2 / n, matrix[2, 3] - matrix[1, 2] * matrix[1, 3] / n
-    yy = matrix[3, 3] - matrix[1, 3] ** 2 / n
-    wt, wx = right[0] - st * right[1] / n, right[2] - matrix[1, 2] * right[1] / n
-    wy = right[3] - matrix[1, 3] * right[1] / n
-    if tt <= 0.0:
-        return 0.0, 0.0, 0.0, 0.0, 0.0, tt, tx, ty, wt
-    return xx - tx * tx / tt, xy - tx * ty / tt, yy - ty * ty / tt, wx - tx * wt / tt, wy - ty * wt / tt, tt, tx, ty, wt
+@njit(nogil=True, cache=True, error_model="numpy")
+def _fill_terms(image: np.ndarray, top: int, left: int, size: int, terms: np.ndarray) -> None:
+    """Fill the eight terms of every pixel of a chip; all are zero where one is missing."""
+    a, b, c, d = DERIVATIVE
+    half = 0.5 * (size - 1)
+    level, count = 0.0, 0
+    for y in range(top, top + size):
+        for x in range(left, left + size):
+            if not np.isnan(image[y, x]):
+                level += image[y, x]
+                count += 1
+    level = level / max(count, 1)
+    for y in range(size):
+        for x in range(size):
+            v, u, k = top + y, left + x, y * size + x
+            gx = a * image[v, u - 2] + b * image[v, u - 1] + c * image[v, u + 1] + d * image[v, u + 2]
+            gy = a * image[v - 2, u] + b * image[v - 1, u] + c * image[v + 1, u] + d * image[v + 2, u]
+            known = gx + gy + image[v, u]
+            if np.isnan(known):
+                for t in range(TERMS):
+                    terms[t, k] = 0.0
+                continue
+            px, py = (x - half) / half, (y - half) / half
+            terms[0, k], terms[1, k], terms[2, k], terms[3, k] = image[v, u] - level, 1.0, gx, gy
+            terms[4, k], terms[5, k], terms[6, k], terms[7, k] = gx * px, gx * py, gy * px, gy * py
 
 
-@njit(nogil=True, cache=True)
-def refine_chip(
-    reference: np.ndarray, secondary: np.ndarray, corners: tuple[int, int, int, int], size: int, start: tuple[float, float], terms: np.ndarray, warped: np.ndarray
-) -> tuple[float, float, float, float, float]:
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+def _dot(a: np.ndarray, b: np.ndarray) -> float:
+    total = 0.0
+    for k in range(a.size):
+        total += a[k] * b[k]
+    return total
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _drop_missing(terms: np.ndarray, warped: np.ndarray) -> bool:
+    """Take pixels without a value out of all sums; return whether any was newly taken out."""
+    dropped = False
+    for k in range(warped.size):
+        if np.isnan(warped[k]):
+            warped[k] = 0.0
+            if terms[1, k] != 0.0:
+                dropped = True
+                for t in range(TERMS):
+                    terms[t, k] = 0.0
+        elif terms[1, k] == 0.0:
+            warped[k] = 0.0
+    return dropped
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _solve(matrix: np.ndarray, right: np.ndarray, factor: np.ndarray, out: np.ndarray) -> bool:
+    """Solve a symmetric positive system by Cholesky; False where it is not positive."""
+    n = right.size
+    for i in range(n):
+        for j in range(i + 1):
+            total = matrix[i, j]
+            for k in range(j):
+                total -= factor[i, k] * factor[j, k]
+            if i == j:
+                if not total > 1e-10 * matrix[i, i]:
+                    return False
+                factor[i, i] = np.sqrt(total)
+            else:
+                factor[i, j] = total / factor[j, j]
+    for i in range(n):
+        total = right[i]
+        for k in range(i):
+            total -= factor[i, k] * out[k]
+        out[i] = total / factor[i, i]
+    for i in range(n - 1, -1, -1):
+        total = out[i]
+        for k in range(i + 1, n):
+            total -= factor[k, i] * out[k]
+        out[i] = total / factor[i, i]
+    return True
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def refine_chip(reference, secondary, corners, size, start, room, weights):
     """Solve for the displacement of one chip.
 
     Parameters
     ----------
     reference, secondary : float32 (y, x)
-        Images, NaN = no data, whose mean is near zero or at least not large against their contrast.
+        Images, NaN = no data; the reference needs two pixels more around the chip.
     corners : (int, int, int, int)
         Row and column of the chip's first pixel in the reference, and of the same place in the secondary.
     size : int
         Side of the chip, px.
     start : (float, float)
         Displacement (dy, dx) to start from, px, within a pixel of the truth.
-    terms, warped : float64 (4, size, size), (size, size)
+    room : float64 (9 * size * size,)
         Room to work in.
+    weights : float64 (FRACTIONS + 1, 6)
+        ``WEIGHTS``.
 
     Returns
     -------
-    dy, dx, dy_error, dx_error, gain : float
-        Displacement and one-sigma errors, px; NaN where there is no solution within 1.5 px of the start.
+    dy, dx, dy_error, dx_error : float
+        Displacement of the chip's centre and one-sigma errors, px; NaN where there is no solution within 1.5 px.
     """
-    nothing = (np.nan, np.nan, np.nan, np.nan, np.nan)
-    matrix, right = np.empty((4, 4)), np.empty(5)
-    top, left, s_top, s_left = corners
-    _terms(reference, top, left, size, terms)
-    dy, dx = start
-    step = 1.0
-    for _ in range(ITERATIONS):
-        shift_patch(secondary, s_top, s_left, size, dy, dx, warped)
-        count = _normal(terms, warped, matrix, right)
-        if count < 0.25 * size * size:
+    nothing = (np.nan, np.nan, np.nan, np.nan)
+    pixels = size * size
+    terms, warped = room[: TERMS * pixels].reshape((TERMS, pixels)), room[TERMS * pixels : (TERMS + 1) * pixels]
+    matrix, factor = np.zeros((TERMS, TERMS)), np.zeros((TERMS, TERMS))
+    right, found, move = np.empty(TERMS), np.empty(TERMS), np.zeros(6)
+    half = 0.5 * (size - 1)
+    _fill_terms(reference, corners[0], corners[1], size, terms)
+    move[0], move[1] = start[1], start[0]
+    variance, count, step, fresh = 0.0, 0.0, 1.0, True
+    for turn in range(ITERATIONS):
+        warp_patch(secondary, corners[2], corners[3], size, move, weights, warped)
+        if _drop_missing(terms, warped) or fresh:
+            for i in range(TERMS):
+                for j in range(i + 1):
+                    matrix[i, j] = _dot(terms[i], terms[j])
+                    matrix[j, i] = matrix[i, j]
+            fresh = False
+        count = matrix[1, 1]
+        if count < 0.25 * pixels:
             return nothing
-        xx, xy, yy, bx, by, tt, tx, ty, wt = _condense(matrix, right)
-        determinant = xx * yy - xy * xy
-        if not determinant > 1e-9 * xx * yy or tt <= 0.0:
+        for i in range(TERMS):
+            right[i] = _dot(terms[i], warped)
+        stiff = variance / STRETCH**2 if turn else 1e-3 * (matrix[2, 2] + matrix[3, 3])
+        for i in range(4, TERMS):
+            matrix[i, i] += stiff
+        solved = _solve(matrix, right, factor, found)
+        for i in range(4, TERMS):
+            matrix[i, i] -= stiff
+        gain = found[0]
+        if not solved or not gain > 0.05:
             return nothing
-        px, py = (yy * bx - xy * by) / determinant, (xx * by - xy * bx) / determinant
-        gain = (wt - tx * px - ty * py) / tt
-        if not gain > 0.05:
-            return nothing
-        step_x, step_y = px / gain, py / gain
-        dx, dy = dx - step_x, dy - step_y
-        step = max(abs(step_x), abs(step_y))
-        if abs(dx - start[1]) > 1.5 or abs(dy - start[0]) > 1.5:
+        squares = _dot(warped, warped)
+        for i in range(TERMS):
+            squares -= found[i] * right[i]
+        variance = max(squares, 0.0) / max(count - TERMS, 1.0)
+        step = _compose(move, found, gain, half)
+        if not (abs(move[0] - start[1]) <= 1.5 and abs(move[1] - start[0]) <= 1.5):
             return nothing
         if step < CONVERGED:
             break
-    if step > 0.05:
+    if not step < 0.05:
         return nothing
-    offset = (right[1] - gain * matrix[0, 1] - px * matrix[1, 2] - py * matrix[1, 3]) / count
-    squares = right[4] - gain * right[0] - offset * right[1] - px * right[2] - py * right[3]
-    variance = max(squares, 0.0) / max(count - 4, 1) / (gain * gain)
+    dy_error, dx_error = _errors(matrix, factor, variance / (gain * gain), count, variance / STRETCH**2)
+    return move[1], move[0], dy_error, dx_error
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _compose(move: np.ndarray, found: np.ndarray, gain: float, half: float) -> float:
+    """Take the solution's motion back from the present one; return the size of the step, px."""
+    a, b, c, d = move[2], move[3], move[4], move[5]
+    sx, sy = found[2] / gain, found[3] / gain
+    g = found[4:8] / gain
+    move[0] -= (1.0 + a) * sx + b * sy
+    move[1] -= c * sx + (1.0 + d) * sy
+    move[2] -= ((1.0 + a) * g[0] + b * g[2]) / half
+    move[3] -= ((1.0 + a) * g[1] + b * g[3]) / half
+    move[4] -= (c * g[0] + (1.0 + d) * g[2]) / half
+    move[5] -= (c * g[1] + (1.0 + d) * g[3]) / half
+    return max(abs(sx), abs(sy), 0.2 * np.max(np.abs(g)))
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _errors(matrix: np.ndarray, factor: np.ndarray, variance: float, count: float, stiff: float) -> tuple[float, float]:
+    """Return the errors of dy and dx: the noise, less its share in the gradients, through the inverse normal matrix."""
     noise = 0.5 * variance * NOISE_IN_DERIVATIVE * count
-    xx, yy = max(xx - noise, 0.2 * xx), max(yy - noise, 0.2 * yy)
-    xy = min(max(xy, -0.95 * np.sqrt(xx * yy)), 0.95 * np.sqrt(xx * yy))
-    determinant = xx * yy - xy * xy
-    return dy, dx, np.sqrt(variance * xx / determinant), np.sqrt(variance * yy / determinant), gain
+    unit, column = np.zeros(TERMS), np.zeros(TERMS)
+    errors = np.empty(2)
+    for i in range(2, TERMS):
+        share = noise if i < 4 else noise / 3.0
+        matrix[i, i] = max(matrix[i, i] - share, 0.3 * matrix[i, i]) + (stiff if i > 3 else 0.0)
+    for i in range(2):
+        for k in range(TERMS):
+            unit[k] = 0.0
+        unit[2 + i] = 1.0
+        errors[i] = np.sqrt(variance * column[2 + i]) if _solve(matrix, unit, factor, column) else np.nan
+    return errors[1], errors[0]

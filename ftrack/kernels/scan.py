@@ -25,7 +25,17 @@ PLANES = 6
 """Sums that a chip with gaps needs (Padfield 2012): products, valid pairs, first and second moments of both images."""
 
 
-def scan(gappy: bool, images: Any, mean: np.ndarray, block_sums: np.ndarray, statistics: Any, wanted: np.ndarray, layout: Any, min_valid: float, out: Any) -> None:
+def scan(
+    gappy: bool,
+    images: Any,
+    mean: np.ndarray,
+    block_sums: np.ndarray,
+    statistics: Any,
+    wanted: np.ndarray,
+    layout: Any,
+    min_valid: float,
+    out: Any,
+) -> None:
     """Fill the surfaces and peaks of the wanted chips (chip, row, column); see ``ftrack.kernels.correlate``."""
     needed = np.zeros(layout.shape, np.bool_)
     _mark_needed(wanted, layout.counts, layout.starts, layout.step, needed)
@@ -53,24 +63,27 @@ def _ring_plan(count: int) -> np.ndarray:
     return plan
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _mark_needed(wanted: np.ndarray, counts: np.ndarray, starts: np.ndarray, step: int, needed: np.ndarray) -> None:
     for c in range(wanted.shape[0]):
         for i in range(wanted.shape[1]):
             for j in range(wanted.shape[2]):
                 if wanted[c, i, j]:
                     y, x = starts[c] + i * step, starts[c] + j * step
-                    needed[y : y + counts[c], x : x + counts[c]] = True
+                    for v in range(y, y + counts[c]):
+                        for u in range(x, x + counts[c]):
+                            needed[v, u] = True
 
 
-@njit(nogil=True, cache=True)
-def _scan_panel(gappy, images, mean, block_sums, statistics, wanted, needed, geometry, first, last, min_valid, out):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True, error_model="numpy")
+def _scan_panel(gappy, images, mean, block_sums, statistics, wanted, needed, geometry, first, last, min_valid, out):
     """Work through all offsets of the node columns ``first`` to ``last``, a few rows of offsets at a time."""
     side, step, radius, counts, starts, rings = geometry
-    n_chips, columns, most = counts.size, last - first, counts.max()
+    n_chips, columns, most = counts.size, last - first, counts[-1]
     blocks, block0 = (columns - 1) * step + most, first * step
     width = 2 * radius + 1
-    vectors = -(-(-(-width // -(-width // WIDEST))) // LANES)
+    panels = (width + WIDEST - 1) // WIDEST
+    vectors = ((width + panels - 1) // panels + LANES - 1) // LANES
     reach = vectors * LANES
     line = reach * GROUP * (PLANES if gappy else 1)
     levels = 0
@@ -84,11 +97,15 @@ def _scan_panel(gappy, images, mean, block_sums, statistics, wanted, needed, geo
             ring_at[c, p] = kept
             kept += rings[c, 0, p]
     ring = np.zeros((kept, columns * line))
-    block, window, sums = np.zeros((3, side * side), np.float32), np.zeros((3, (side + GROUP) * (side + reach + LANES)), np.float32), np.zeros(GROUP * reach, np.float32)
+    block, window, sums = (
+        np.zeros((3, side * side), np.float32),
+        np.zeros((3, (side + GROUP) * (side + reach + LANES)), np.float32),
+        np.zeros(GROUP * reach, np.float32),
+    )
     for dy0 in range(0, width, GROUP):
         for dx0 in range(0, width, reach):
             for i in range(needed.shape[0]):
-                if not needed[i, block0 : block0 + blocks].any():
+                if not _any(needed[i, block0 : block0 + blocks]):
                     continue
                 for j in range(blocks):
                     if not needed[i, block0 + j]:
@@ -108,14 +125,16 @@ def _scan_panel(gappy, images, mean, block_sums, statistics, wanted, needed, geo
                         continue
                     node = above // step
                     if gappy:
-                        _score_gappy(top, counts[c] * side, wanted[c, node], (first, last), (dy0, dx0, width, reach), min_valid, (c, node), out)
+                        _score_gappy(
+                            top, counts[c] * side, wanted[c, node], (first, last), (dy0, dx0, width, reach), min_valid, (c, node), out
+                        )
                     else:
                         corner = ((starts[c] + node * step) * side, starts[c] * side, step * side)
                         _score_whole(top, statistics, wanted[c, node], (first, last), (dy0, dx0, width, reach), corner, (c, node), out)
 
 
-@njit(nogil=True, cache=True)
-def _whole_block(images, mean, block_sums, at, block, window, sums, out):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True, error_model="numpy")
+def _whole_block(images, mean, block_sums, at, block, window, sums, out):
     """Sum the products of one block at ``GROUP`` rows of offsets, and put the block's mean back."""
     r, s = images[0], images[1]
     i, j, side, dy0, dx0, vectors, radius = at
@@ -128,7 +147,7 @@ def _whole_block(images, mean, block_sums, at, block, window, sums, out):  # typ
         for x in range(across):
             target[x] = source[x] - level
     for y in range(side):
-        pixels[y * side : (y + 1) * side] = r[i * side + y, j * side : (j + 1) * side]
+        _copy(r[i * side + y, j * side : (j + 1) * side], pixels[y * side : (y + 1) * side])
     block_products(pixels, 0, side, shifted, 0, across, side, vectors, sums)
     m = mean[i, j]
     for g in range(GROUP):
@@ -137,8 +156,8 @@ def _whole_block(images, mean, block_sums, at, block, window, sums, out):  # typ
             target64[d] = product[d] + m * box[d]
 
 
-@njit(nogil=True, cache=True)
-def _gappy_block(images, mean, at, block, window, sums, out):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True, error_model="numpy")
+def _gappy_block(images, mean, at, block, window, sums, out):
     """Sum the six planes of one block; both images are centred first, and put back in double precision."""
     r, s, r_valid, s_valid = images
     i, j, side, dy0, dx0, vectors, radius = at
@@ -163,11 +182,11 @@ def _gappy_block(images, mean, at, block, window, sums, out):  # type: ignore[no
     for p in range(PLANES):
         which, other = planes[p]
         block_products(block[which], 0, side, window[other], 0, across, side, vectors, sums)
-        out[p * GROUP * reach : (p + 1) * GROUP * reach] = sums
+        _copy(sums, out[p * GROUP * reach : (p + 1) * GROUP * reach])
     _put_back(out, GROUP * reach, mean[i, j], level)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _window_mean(s: np.ndarray, valid: np.ndarray, y0: int, x0: int, size: int) -> float:
     total, count = 0.0, 0
     for y in range(y0, y0 + size):
@@ -178,7 +197,7 @@ def _window_mean(s: np.ndarray, valid: np.ndarray, y0: int, x0: int, size: int) 
     return total / count if count else 0.0
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _put_back(out: np.ndarray, n: int, a: float, b: float) -> None:
     """Turn the six sums of centred values into those of the values themselves; ``a`` and ``b`` are what was taken out."""
     rs, both, rm, rrm, ms, mss = out[:n], out[n : 2 * n], out[2 * n : 3 * n], out[3 * n : 4 * n], out[4 * n : 5 * n], out[5 * n : 6 * n]
@@ -190,13 +209,27 @@ def _put_back(out: np.ndarray, n: int, a: float, b: float) -> None:
         ms[d] += b * both[d]
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
+def _copy(a: np.ndarray, out: np.ndarray) -> None:
+    for d in range(out.size):
+        out[d] = a[d]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _any(flags: np.ndarray) -> bool:
+    found = False
+    for flag in flags:
+        found |= flag
+    return found
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def _add(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
     for d in range(out.size):
         out[d] = a[d] + b[d]
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _double_across(across: np.ndarray, blocks: int, line: int) -> None:
     """Sum 2, 4, 8, ... neighbouring blocks along x."""
     for p in range(1, across.shape[0]):
@@ -205,7 +238,7 @@ def _double_across(across: np.ndarray, blocks: int, line: int) -> None:
         _add(across[p - 1, :n], across[p - 1, half * line : half * line + n], across[p, :n])
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _gather(across: np.ndarray, count: int, start: int, step: int, line: int, out: np.ndarray) -> None:
     """Put together the sums of ``count`` blocks along x that begin at each node column's chip."""
     columns = out.size // line
@@ -217,15 +250,15 @@ def _gather(across: np.ndarray, count: int, start: int, step: int, line: int, ou
             n = line if step > 1 else out.size
             source, target = across[p, (at + v * step) * line : (at + v * step) * line + n], out[v * line : v * line + n]
             if first:
-                target[:] = source
+                _copy(source, target)
             else:
                 _add(target, source, target)
         first = False
         at += 2**p
 
 
-@njit(nogil=True, cache=True)
-def _push_row(fresh, ring, ring_at, plan, i):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True, error_model="numpy")
+def _push_row(fresh, ring, ring_at, plan, i):
     """Take in one row of blocks and return the sums of the last ``count`` rows, by doubling along y."""
     top = 0
     while plan[0, top + 1] > 0:
@@ -233,15 +266,15 @@ def _push_row(fresh, ring, ring_at, plan, i):  # type: ignore[no-untyped-def]
     for p in range(top):
         size = plan[0, p]
         _add(fresh[p], ring[ring_at[p] + (i - 2**p) % size], fresh[p + 1])
-        ring[ring_at[p] + i % size] = fresh[p]
+        _copy(fresh[p], ring[ring_at[p] + i % size])
     for p in range(top):
         if plan[1, p] >= 0:
             _add(fresh[top], ring[ring_at[p] + (i - plan[1, p]) % plan[0, p]], fresh[top])
     return fresh[top]
 
 
-@njit(nogil=True, cache=True)
-def _score_whole(sums, statistics, wanted, span, offsets, corner, where, out):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True, error_model="numpy")
+def _score_whole(sums, statistics, wanted, span, offsets, corner, where, out):
     """Normalise the sums of one row of nodes and keep the highest coefficient of each."""
     dy0, dx0, width, reach = offsets
     s_sums, s_inverse, norm = statistics
@@ -261,8 +294,8 @@ def _score_whole(sums, statistics, wanted, span, offsets, corner, where, out):  
             _keep(scores, best, dy0 + g, dx0, (c, node, column), out)
 
 
-@njit(nogil=True, cache=True, fastmath={"nnan", "ninf", "nsz"})
-def _normalise(line, box, inverse, mean, scale, scores):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"nnan", "ninf", "nsz"})
+def _normalise(line, box, inverse, mean, scale, scores):
     best = np.float32(-2.0)
     for d in range(scores.size):
         score = np.float32(line[d] - mean * box[d]) * inverse[d] * scale
@@ -271,8 +304,8 @@ def _normalise(line, box, inverse, mean, scale, scores):  # type: ignore[no-unty
     return best
 
 
-@njit(nogil=True, cache=True)
-def _score_gappy(sums, size, wanted, span, offsets, min_valid, where, out):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True, error_model="numpy")
+def _score_gappy(sums, size, wanted, span, offsets, min_valid, where, out):
     """Normalise with the moments of the pixels that both images have (Padfield 2012, eq. 27)."""
     dy0, dx0, width, reach = offsets
     c, node = where
@@ -299,8 +332,8 @@ def _score_gappy(sums, size, wanted, span, offsets, min_valid, where, out):  # t
             _keep(scores, best, dy0 + g, dx0, (c, node, column), out)
 
 
-@njit(nogil=True, cache=True)
-def _keep(scores, best, dy, dx0, where, out):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True, error_model="numpy")
+def _keep(scores, best, dy, dx0, where, out):
     """Store a row of coefficients; the peak is the highest, in ties the first in row-major order."""
     values, peak, peak_dy, peak_dx = out
     c, i, j = where

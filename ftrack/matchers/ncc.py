@@ -10,6 +10,7 @@ from pydantic import field_validator
 from ftrack.kernels.choose import GAUSSIAN, LEAST_SQUARES, PARABOLA, choose_chips
 from ftrack.kernels.correlate import correlate, lay_out, pad_for
 from ftrack.kernels.peaks import second_peaks
+from ftrack.kernels.refine import WEIGHTS
 from ftrack.matchers.protocol import Prior
 from ftrack.schema import Status
 from ftrack.settings import Settings, option
@@ -25,7 +26,7 @@ class NCC(Settings):
     subpixel: Literal["least_squares", "parabola", "gaussian"] = option("least_squares", "how the peak is refined below one pixel")
     min_valid: float = option(0.6, "least share of valid pixels in a chip", unit="1", gt=0.0, le=1.0)
     min_correlation: float = option(0.25, "least correlation of a vector", unit="1", ge=-1.0, le=1.0)
-    min_peak_ratio: float = option(1.1, "least ratio of the highest to the second-highest peak", unit="1", ge=1.0)
+    min_peak_ratio: float = option(1.2, "least ratio of the highest to the second-highest peak", unit="1", ge=1.0)
     max_error: float = option(0.5, "largest estimated error of a vector, per component", unit="px", gt=0.0)
 
     @field_validator("chip_sizes", mode="before")
@@ -90,7 +91,7 @@ def _measure_part(
     geometry = (np.array(settings.chip_sizes), largest // 2, settings.spacing, radius, MARGIN)
     how = {"least_squares": LEAST_SQUARES, "parabola": PARABOLA, "gaussian": GAUSSIAN}[settings.subpixel]
     limits = (settings.min_valid, settings.min_correlation, settings.min_peak_ratio, settings.max_error, how)
-    choose_chips(tuple(surfaces), (ratio, bounded), (r, s), geometry, limits, wanted, out)
+    choose_chips(tuple(surfaces), (ratio, bounded), (r, s, WEIGHTS), geometry, limits, wanted, out)
     out[0] += shift[1]
     out[1] += shift[0]
     return out

@@ -1,0 +1,137 @@
+"""Lazy matching and cleaning: the numbers of the tile functions, whatever the chunks; signs and places that are known."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ftrack.cleaning import Fill, Outliers, clean_halo
+from ftrack.errors import Stop
+from ftrack.grid import Grid, grid_of, nodes_on, place
+from ftrack.match import clean, match_stack, prefilter
+from ftrack.matchers import NCC, Prior
+from ftrack.pairs import Pair
+from ftrack.prefilters import HighPass, NoFilter
+from ftrack.schema import MOTION, Status
+from ftrack.synthetic import shifted_pair
+from ftrack.tile import clean_tile, filter_tile, match_tile
+
+START = datetime(2020, 1, 1, tzinfo=UTC)
+PAIR = Pair(reference="a", secondary="b", reference_time=START, secondary_time=START + timedelta(days=10))
+MATCHER = NCC(chip_sizes=(16,), search_radius=4)
+
+
+def stack_of(*images: np.ndarray, left: float = 500030.0, top: float = 7000020.0) -> xr.DataArray:
+    grid = Grid(crs="EPSG:32622", resolution=10.0, left=left, top=top, height=images[0].shape[0], width=images[0].shape[1])
+    names = np.array(["a", "b", "c"][: len(images)], object)
+    times = np.array([np.datetime64("2020-01-01", "ns") + np.timedelta64(10 * k, "D") for k in range(len(images))])
+    return place(xr.DataArray(np.stack(images), dims=("time", "y", "x"), coords={"time": times, "image": ("time", names)}), grid)
+
+
+def pair_of_images(shift: tuple[float, float] = (1.4, -2.2), shape: tuple[int, int] = (200, 240)) -> xr.DataArray:
+    pair = shifted_pair(shape, shift, noise=0.1)
+    secondary = pair.secondary.copy()
+    secondary[60:75, 80:130] = np.nan
+    return stack_of(pair.reference, secondary)
+
+
+STACK = pair_of_images()
+
+
+def eager() -> np.ndarray:
+    """Return what the tile functions give for the whole stack as one tile."""
+    nodes = nodes_on(grid_of(STACK), 8)
+    images = filter_tile(STACK.values, HighPass())
+    halo = MATCHER.halo
+    padded = np.pad(images, ((0, 0), (halo, halo), (halo, halo)), constant_values=np.nan)
+    motion = match_tile(padded, [(0, 1)], MATCHER, nodes.rows + halo, nodes.columns + halo, [Prior()])
+    wide = clean_halo(Outliers(), Fill())
+    motion = np.pad(motion, ((0, 0), (0, 0), (wide, wide), (wide, wide)), constant_values=np.nan)
+    return clean_tile(motion, Outliers(), Fill())[..., wide:-wide, wide:-wide]
+
+
+@settings(max_examples=8)
+@given(y=st.integers(24, 200), x=st.integers(24, 240))
+def test_any_chunks_give_the_bits_of_the_eager_way(y: int, x: int) -> None:
+    if y < 56:
+        y = 56 + y
+    motion = clean(match_stack(prefilter(STACK.chunk({"y": y, "x": max(x, 56)})), [PAIR], MATCHER)).compute(scheduler="sync")
+    expected = eager()
+    for k, variable in enumerate(MOTION):
+        np.testing.assert_array_equal(motion[variable.name].values, expected[k].astype(variable.dtype), err_msg=variable.name)
+
+
+def test_signs_and_places() -> None:
+    world = shifted_pair((260, 260), seed=5).reference
+    motion = match_stack(stack_of(world[20:220, 20:220], world[17:217, 22:222]), [PAIR], MATCHER).compute()
+    measured = motion.status.values == Status.MEASURED
+    assert measured.mean() > 0.6
+    assert np.median(motion.dx.values[measured]) == pytest.approx(-2.0, abs=0.01)
+    assert np.median(motion.dy.values[measured]) == pytest.approx(3.0, abs=0.01)
+    assert (motion.x.values % 80 == 0).all()
+    assert (motion.y.values % 80 == 0).all()
+
+
+def test_a_feature_is_placed_where_it_is_in_the_reference() -> None:
+    world = shifted_pair((200, 200), seed=5).reference
+    moved = world.copy()
+    moved[:, 100:] = np.roll(world, 3, axis=1)[:, 100:]
+    motion = match_stack(stack_of(world, moved, left=500000.0, top=7000000.0), [PAIR], NCC(chip_sizes=(16,), search_radius=6)).compute()
+    row = motion.dx.values[0, 8]
+    assert np.nanmax(np.abs(row[motion.x.values < 500000 + 880])) < 0.1
+    assert np.nanmin(row[(motion.x.values > 500000 + 1120) & (motion.x.values < 500000 + 1700)]) > 2.9
+
+
+def test_it_is_lazy_and_keeps_coordinates() -> None:
+    motion = match_stack(STACK.assign_coords(platform=("time", np.array(["sentinel-2a", "sentinel-2b"], object))).chunk(), [PAIR], MATCHER)
+    assert motion.dx.chunks is not None
+    assert [(v.name, str(motion[v.name].dtype)) for v in MOTION] == [(v.name, v.dtype) for v in MOTION]
+    assert motion.reference_platform.item() == "sentinel-2a"
+    assert motion.secondary.item() == "b"
+    assert motion.rio.crs.to_epsg() == 32622
+    assert motion.attrs["spacing"] == 8
+
+
+def test_a_prior_is_a_velocity_on_the_map() -> None:
+    pair = shifted_pair((200, 200), (12.0, -9.0), noise=0.05)
+    per_pixel = 10.0 * 365.25 / 10.0
+    stack = stack_of(pair.reference, pair.secondary)
+    constant = match_stack(stack, [PAIR], MATCHER, prior=(12 * per_pixel, 9 * per_pixel)).compute()
+    assert np.nanmedian(constant.dx) == pytest.approx(12.0, abs=0.01)
+    assert np.nanmedian(constant.dy) == pytest.approx(-9.0, abs=0.01)
+    y, x = np.arange(6998000.0, 7000100.0, 100)[::-1], np.arange(500000.0, 502100.0, 100)
+    field = xr.Dataset(
+        {n: (("y", "x"), np.full((y.size, x.size), v * per_pixel)) for n, v in (("vx", 12.0), ("vy", 9.0))}, {"y": y, "x": x}
+    )
+    from_map = match_stack(stack, [PAIR], MATCHER, prior=field).compute()
+    assert np.nanmedian(from_map.dx) == pytest.approx(12.0, abs=0.01)
+
+
+def test_a_window_measures_only_its_nodes() -> None:
+    whole = match_stack(STACK, [PAIR], MATCHER).compute()
+    nodes = nodes_on(grid_of(STACK), 8)
+    window = nodes._replace(row=nodes.row + 40, column=nodes.column + 80, height=9, width=7)
+    part = match_stack(STACK.chunk({"y": 100, "x": 60}), [PAIR], MATCHER, window=window).compute()
+    xr.testing.assert_identical(part, whole.isel(y=slice(5, 14), x=slice(10, 17)).assign_coords(spatial_ref=part.spatial_ref))
+
+
+def test_chunks_smaller_than_the_halo_are_refused_with_numbers() -> None:
+    with pytest.raises(Stop, match=r"y chunks .* are smaller than the halo"):
+        match_stack(STACK.chunk({"y": 8}), [PAIR], MATCHER)
+
+
+def test_a_pair_that_is_not_in_the_stack_is_refused() -> None:
+    stranger = Pair(reference="a", secondary="z", reference_time=START, secondary_time=START + timedelta(days=3))
+    with pytest.raises(Stop, match="no image 'z'"):
+        match_stack(STACK, [stranger], MATCHER)
+    with pytest.raises(Stop, match="no pairs"):
+        match_stack(STACK, [], MATCHER)
+
+
+def test_no_filter_changes_nothing() -> None:
+    np.testing.assert_array_equal(prefilter(STACK, NoFilter()).values, STACK.values)
