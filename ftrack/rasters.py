@@ -142,10 +142,12 @@ def use_file(file: File, access: Access, function: Callable[[Any], T]) -> T:
     )
     try:
         result: T = attempts(_use_once, file, function)
-        return result
     except (RasterioError, CPLE_BaseError, OSError) as error:
-        # The chain of causes holds signed addresses.
-        raise _failure(file, _text(error), access.attempts) from None
+        failure = _failure(file, _text(error), access.attempts)
+    else:
+        return result
+    # Raised out here it has no context: errors of GDAL hold signed addresses, and cannot be unpickled.
+    raise failure
 
 
 @lru_cache(maxsize=4096)

@@ -9,9 +9,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import boto3
 import numpy as np
 import pytest
+import tblib.pickling_support
 from made_scenes import write_image
+from moto.server import ThreadedMotoServer
 
 import ftrack.rasters as rasters
 from ftrack.errors import Retry, Stop
@@ -126,7 +129,8 @@ def test_what_keeps_failing_is_an_error_that_names_the_scene_and_hides_the_signa
     with pytest.raises(Retry) as caught:
         read(f"{server.href}?sig=SECRET", attempts=2)
     assert "scene-1" in str(caught.value) and "'nir'" in str(caught.value) and server.href in str(caught.value)
-    assert "SECRET" not in str(caught.value) and caught.value.__cause__ is None
+    assert "SECRET" not in str(caught.value) and caught.value.__cause__ is None and caught.value.__context__ is None
+    tblib.pickling_support.install(caught.value)
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
     server.forever = None
     assert np.array_equal(read(f"{server.href}?sig=SECRET", attempts=1), PIXELS)
@@ -175,6 +179,25 @@ def test_local_paths_can_be_refused(tmp_path: Path) -> None:
     check_href(file_at("https://host/x.tif"), local_files=False)
     with pytest.raises(Stop, match="local_files is off"):
         check_href(file_at(tmp_path / "x.tif"), local_files=False)
+
+
+def test_files_in_an_object_store_are_read_with_the_credentials_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    values = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_S3_ENDPOINT": f"{host}:{port}", "AWS_HTTPS": "NO",
+              "AWS_VIRTUAL_HOSTING": "FALSE", "AWS_REGION": "us-east-1"}  # fmt: skip
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    try:
+        store = boto3.client("s3", endpoint_url=f"http://{host}:{port}")
+        store.create_bucket(Bucket="scenes")
+        store.put_object(Bucket="scenes", Key="a.tif", Body=write_image(tmp_path / "a.tif", PIXELS).read_bytes())
+        assert np.array_equal(read("s3://scenes/a.tif"), PIXELS)
+        with pytest.raises(Stop, match=r"s3://scenes/b\.tif\) is not there"):
+            read("s3://scenes/b.tif")
+    finally:
+        server.stop()
 
 
 def test_an_asset_of_several_bands_is_refused(tmp_path: Path) -> None:

@@ -277,6 +277,9 @@ def test_a_stack_goes_to_other_processes_and_to_disk(scenes: tuple[Scene, ...], 
         Client(cluster),
     ):
         np.testing.assert_array_equal(stack.compute().values, expected)
+        gone = make_scenes(make_item("gone", {"nir": tmp_path / "none.tif"}))
+        with pytest.raises(Stop, match=r"scene gone .* is not there"):
+            open_stack(gone, asset="nir").compute()
     stack.to_dataset().drop_vars(["image", "platform", "orbit", "scene_ids"]).to_zarr(tmp_path / "stack.zarr", consolidated=False)
     np.testing.assert_array_equal(xr.open_zarr(tmp_path / "stack.zarr", consolidated=False)["nir"].values, expected)
 
