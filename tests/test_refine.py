@@ -17,7 +17,7 @@ def solve(pair: MovingPair, chip: int, step: int = 24, off: float = 0.4) -> tupl
         for x in range(48 + chip // 2, pair.reference.shape[1] - 48 - chip // 2, step):
             tx, ty = (float(v) for v in pair.truth(np.float64(x), np.float64(y)))
             corner = (y - chip // 2, x - chip // 2)
-            dy, dx, sy, sx = refine_chip(pair.reference, pair.secondary, (*corner, *corner), chip, (ty + off, tx - off), room, WEIGHTS)
+            dy, dx, sy, sx, _ = refine_chip(pair.reference, pair.secondary, (*corner, *corner), chip, (ty + off, tx - off), room, WEIGHTS)
             errors.append((dx - tx, dy - ty))
             stated.append((sx, sy))
     return np.array(errors), np.array(stated)

@@ -14,6 +14,9 @@ AMBIGUOUS, SEARCH_LIMIT, DIVERGED, ERROR_TOO_LARGE = 6, 7, 8, 9
 
 LEAST_SQUARES, PARABOLA, GAUSSIAN = 0, 1, 2
 
+UNLIKE = 0.1
+"""A solution is dropped where it makes the chips less alike than the whole-pixel peak by more than this."""
+
 AGREEMENT = 1.5
 """A chip is confirmed where the peak of the next larger chip lies within this many pixels of its own."""
 
@@ -96,9 +99,11 @@ def _measure(surfaces, quality, images, geometry, limits, where, room, out):
         top, left = corner + i * spacing - size // 2, corner + j * spacing - size // 2
         start = (y - radius + (dy if abs(dy) <= 1.0 else 0.0), x - radius + (dx if abs(dx) <= 1.0 else 0.0))
         corners = (top + margin, left + margin, top + margin + radius, left + margin + radius)
-        dy, dx, sy, sx = refine_chip(images[0], images[1], corners, size, start, room, images[2])
+        dy, dx, sy, sx, likeness = refine_chip(images[0], images[1], corners, size, start, room, images[2])
         dy, dx = dy - (y - radius), dx - (x - radius)
-    if not (abs(dy) <= 1.0 and abs(dx) <= 1.0):
+        if np.isnan(dy) or np.isnan(dx) or likeness < peak[c, i, j] - UNLIKE:
+            return DIVERGED
+    elif not (abs(dy) <= 1.0 and abs(dx) <= 1.0):
         return DIVERGED
     if not (sx <= limits[3] and sy <= limits[3]):
         return ERROR_TOO_LARGE

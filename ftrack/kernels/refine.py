@@ -15,6 +15,9 @@ ITERATIONS = 10
 CONVERGED = 1e-3
 """Step, px, below which the solution stands."""
 
+REACH = 3.0
+"""Farthest that a solution may lie from its start, px: where a chip is sheared, the peak follows its brightest part."""
+
 STRETCH = 0.5
 """Expected size of the displacement's change from the centre to the edge of a chip, px: it keeps poor chips from bending."""
 
@@ -187,10 +190,10 @@ def refine_chip(reference, secondary, corners, size, start, room, weights):
 
     Returns
     -------
-    dy, dx, dy_error, dx_error : float
-        Displacement of the chip's centre and one-sigma errors, px; NaN where there is no solution within 1.5 px.
+    dy, dx, dy_error, dx_error, likeness : float
+        Displacement of the chip's centre and one-sigma errors, px, and the correlation of the warped chips; NaN where there is no solution within ``REACH``.
     """
-    nothing = (np.nan, np.nan, np.nan, np.nan)
+    nothing = (np.nan, np.nan, np.nan, np.nan, np.nan)
     pixels = size * size
     terms, warped = room[: TERMS * pixels].reshape((TERMS, pixels)), room[TERMS * pixels : (TERMS + 1) * pixels]
     matrix, factor = np.zeros((TERMS, TERMS)), np.zeros((TERMS, TERMS))
@@ -226,14 +229,17 @@ def refine_chip(reference, secondary, corners, size, start, room, weights):
             squares -= found[i] * right[i]
         variance = max(squares, 0.0) / max(count - TERMS, 1.0)
         step = _compose(move, found, gain, half)
-        if not (abs(move[0] - start[1]) <= 1.5 and abs(move[1] - start[0]) <= 1.5):
+        if not (abs(move[0] - start[1]) <= REACH and abs(move[1] - start[0]) <= REACH):
             return nothing
         if step < CONVERGED:
             break
     if not step < 0.05:
         return nothing
     dy_error, dx_error = _errors(matrix, factor, variance / (gain * gain), count, variance / STRETCH**2)
-    return move[1], move[0], dy_error, dx_error
+    level = _dot(terms[1], warped) / count
+    total = _dot(warped, warped) - count * level * level
+    likeness = np.sqrt(max(0.0, 1.0 - variance * (count - TERMS) / total)) if total > 0.0 else 0.0
+    return move[1], move[0], dy_error, dx_error, likeness
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -259,7 +265,12 @@ def _errors(matrix: np.ndarray, factor: np.ndarray, variance: float, count: floa
     errors = np.empty(2)
     for i in range(2, TERMS):
         share = noise if i < 4 else noise / 3.0
-        matrix[i, i] = max(matrix[i, i] - share, 0.3 * matrix[i, i]) + (stiff if i > 3 else 0.0)
+        shrink = np.sqrt(max(1.0 - share / matrix[i, i], 0.3))
+        for j in range(TERMS):
+            matrix[i, j] *= shrink
+            matrix[j, i] *= shrink
+    for i in range(4, TERMS):
+        matrix[i, i] += stiff
     for i in range(2):
         for k in range(TERMS):
             unit[k] = 0.0
