@@ -19,9 +19,10 @@ from ftrack.synthetic import Archive, ArchiveSettings
 from ftrack.view import plot_quality, plot_scenes, plot_series, plot_velocity, save_picture
 from ftrack.view.dates import as_dates
 from ftrack.view.frames import choose_frame
+from ftrack.view.plots import name_above
 
-PAIRS = {"min_days": 5, "max_days": 15}
-MATCHER = {"chip_sizes": [16, 32, 64], "spacing": 8, "search_radius": 20}
+PAIRS = {"min_days": 5, "max_days": 10}
+MATCHER = {"chip_sizes": [16, 32, 64], "spacing": 8, "search_radius": 12}
 
 WRONG = 1.0
 """Displacement error in px beyond which a vector counts as wrong."""
@@ -176,11 +177,12 @@ def draw_demo(cube: xr.Dataset, archive: Archive, scenes: Sequence[Scene], folde
     Stop
         Nothing in the cube was measured.
     """
-    frame = choose_frame(cube, ("vx", "vy"), "median")
-    speed = np.hypot(frame.values["vx"], frame.values["vy"])
-    if not np.isfinite(speed).any():
+    frame = choose_frame(cube, ("vx", "vy", "status"), "median")
+    often = frame.values["status"] if cube.sizes["mid_date"] > 1 else (frame.values["status"] == int(Status.MEASURED)).astype(float)
+    if not often.any():
         raise Stop("the cube holds no measured vector, so there is nothing to draw")
-    row, column = np.unravel_index(np.nanargmax(speed), speed.shape)
+    speed = np.hypot(frame.values["vx"], frame.values["vy"])
+    row, column = np.unravel_index(np.argmax(np.where(often >= 0.9 * often.max(), speed, 0)), speed.shape)
     x, y = float(frame.grid.x[column]), float(frame.grid.y[row])
     velocity = plot_velocity(cube, "median")
     velocity.plot([x / 1000], [y / 1000], "P", ms=10, mfc="#c8322b", mec="white")
@@ -201,5 +203,4 @@ def _draw_truth(ax: Axes, cube: xr.Dataset, archive: Archive, place: tuple[float
     times = first + (last - first) * np.linspace(0, 1, 50)
     speed = [float(np.hypot(*archive.true_velocity(x, y, time))) for time in times]
     ax.plot(as_dates(times), speed, color="#c8322b", linewidth=1.2, label="truth", zorder=1)
-    handles, labels = ax.get_legend_handles_labels()
-    ax.legend(handles, labels, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=4, fontsize="small", frameon=False, borderpad=0)
+    name_above(ax)

@@ -20,7 +20,7 @@ from matplotlib.text import Text
 from ftrack import view
 from ftrack.errors import Stop
 from ftrack.grid import Grid, place
-from ftrack.schema import Status
+from ftrack.schema import STATUS_TEXT, Status
 from ftrack.view.frames import choose_frame, pair_index, round_number, short_crs
 from ftrack.view.plots import place_of
 
@@ -159,8 +159,11 @@ def test_a_pair_that_does_not_exist_is_refused(asked: Any) -> None:
 def test_one_pair_needs_no_choice_and_a_single_map_no_pairs() -> None:
     cube = make_cube(1)
     assert choose_frame(cube, ("vx",)).title == "2020-01-01 to 2020-01-11 (10 days)"
+    assert choose_frame(cube, ("vx", "status"), "median").values["status"].dtype == np.uint8
+    assert "status" in texts(view.plot_quality(cube, "median"))
     flat = cube[["vx", "vy"]].isel(mid_date=0).drop_vars("mid_date")
     assert view.plot_velocity(flat).get_title() == "Ice velocity"
+    assert view.plot_velocity(cube.assign_attrs(title="Perito Moreno")).get_title() == "Perito Moreno, 2020-01-01 to 2020-01-11 (10 days)"
 
 
 def test_large_maps_are_thinned_and_stay_in_place() -> None:
@@ -178,7 +181,7 @@ def test_a_map_without_any_vector_says_so() -> None:
     cube["status"][:] = int(Status.NO_DATA)
     ax = view.plot_velocity(cube, log=True)
     assert "no vectors" in [t.get_text() for t in ax.texts]
-    assert "cloud, swath edge, gap), 100.0 %" in texts(view.plot_quality(cube))
+    assert f"{STATUS_TEXT[Status.NO_DATA]}, 100.0 %" in texts(view.plot_quality(cube))
 
 
 def test_a_cube_without_velocity_is_refused() -> None:
@@ -194,7 +197,7 @@ def test_quality_names_every_status_with_its_share() -> None:
     cube = make_cube()
     words = texts(view.plot_quality(cube, 0))
     share = 100 * float((cube["status"][0] == int(Status.OUTLIER)).mean())
-    assert f"does not agree with its neighbours, {share:.1f} %" in words
+    assert f"{STATUS_TEXT[Status.OUTLIER]}, {share:.1f} %" in words
     assert "error of the speed, one sigma (m/yr)" in words
     assert "pairs with a measured vector (%)" in texts(view.plot_quality(cube))
 
@@ -223,7 +226,7 @@ def test_filled_vectors_are_told_apart_in_a_series() -> None:
 def test_a_series_without_vectors_says_why() -> None:
     cube = make_cube()
     ax = view.plot_series(cube, x=float(cube.x[5]), y=float(cube.y[0]))
-    assert "6 pairs: chip or search window leaves the image" in ax.texts[0].get_text()
+    assert f"6 pairs: {STATUS_TEXT[Status.EDGE]}" in ax.texts[0].get_text()
 
 
 def test_a_place_is_the_same_in_metres_and_degrees() -> None:

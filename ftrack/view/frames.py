@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,7 +63,7 @@ def choose_frame(cube: xr.Dataset, names: tuple[str, ...], pair: int | str | Any
     shown = Grid(crs=grid.crs, resolution=step, left=left, top=top, height=height, width=width)
     extent = (left / 1000, (left + width * step) / 1000, (top - height * step) / 1000, top / 1000)
     if "mid_date" not in thin.dims:
-        return Frame({n: thin[n].values for n in names}, shown, str(cube.attrs.get("title", "")), 1, extent)
+        return Frame({n: thin[n].values for n in names}, shown, "", 1, extent)
     index = pair_index(cube, pair)
     if index is None:
         values = {name: _share_measured(thin[name]) if name == "status" else _median_over_pairs(thin[name]) for name in names}
@@ -72,7 +73,7 @@ def choose_frame(cube: xr.Dataset, names: tuple[str, ...], pair: int | str | Any
 
 
 def pair_index(cube: xr.Dataset, pair: int | str | Any | None) -> int | None:
-    """Return the position of a pair in the cube, or None for the median over all pairs.
+    """Return the position of a pair in the cube, or None for the median over all pairs, where there are several.
 
     Raises
     ------
@@ -85,7 +86,7 @@ def pair_index(cube: xr.Dataset, pair: int | str | Any | None) -> int | None:
     if pair is None:
         return 0 if count == 1 else None
     if isinstance(pair, str) and pair == "median":
-        return None
+        return 0 if count == 1 else None
     if isinstance(pair, str) and pair.lstrip("-").isdigit() and len(pair.lstrip("-")) < 6:
         pair = int(pair)
     if isinstance(pair, int | np.integer):
@@ -114,6 +115,12 @@ def _title_of_all(cube: xr.Dataset) -> str:
     first = cube.get("acquisition_date_img1", cube["mid_date"]).values.min()
     last = cube.get("acquisition_date_img2", cube["mid_date"]).values.max()
     return f"median of {cube.sizes['mid_date']} pairs, {day(first)} to {day(last)}"
+
+
+def heading(cube: xr.Dataset, otherwise: str, frame: Frame) -> str:
+    """Return the title of a map: what the cube is called, and what of it is shown."""
+    name = textwrap.shorten(str(cube.attrs.get("title", "")), 50, placeholder=" ...") or otherwise
+    return f"{name}, {frame.title}" if frame.title else name
 
 
 def day(time: Any) -> str:
@@ -193,7 +200,7 @@ def save_picture(drawn: Axes | Figure, path: str | Path) -> Path:
     assert figure is not None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
+        figure.savefig(path, bbox_inches="tight", pad_inches=0.12)
     except (OSError, ValueError) as error:
         raise Stop(f"the picture {path} cannot be written: {error}") from None
     return path

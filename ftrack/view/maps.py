@@ -17,7 +17,7 @@ from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar  # type: ig
 
 from ftrack.errors import Stop
 from ftrack.schema import STATUS_TEXT, Status
-from ftrack.view.frames import NO_DATA_COLOUR, STRIP, Frame, beside, choose_frame, dress_map, new_map, pair_index, round_number
+from ftrack.view.frames import NO_DATA_COLOUR, STRIP, Frame, beside, choose_frame, dress_map, heading, new_map, pair_index, round_number
 
 STATUS_COLOUR: dict[Status, str] = {
     Status.MEASURED: "#2f6f9f",
@@ -87,7 +87,7 @@ def plot_velocity(
     elif arrows:
         _draw_arrows(ax, frame, arrows)
     _draw_scale(ax, frame)
-    ax.set_title(f"Ice velocity, {frame.title}" if frame.title else "Ice velocity", pad=22 if arrows and known.size else 8)
+    ax.set_title(heading(cube, "Ice velocity", frame), pad=26 if arrows and known.size else 8)
     return ax
 
 
@@ -126,7 +126,7 @@ def plot_quality(cube: xr.Dataset, pair: int | str | Any | None = None) -> Figur
     whole = cube["status"] if frame.pairs > 1 or "mid_date" not in cube.dims else cube["status"].isel(mid_date=pair_index(cube, pair))
     _draw_shares(axes[3], whole)
     axes[1].set_ylabel("")
-    figure.suptitle(f"Quality, {frame.title}")
+    figure.suptitle(heading(cube, "Quality", frame))
     return figure
 
 
@@ -167,12 +167,13 @@ def _draw_shares(ax: Axes, status: xr.DataArray) -> None:
     for row, one in enumerate(present):
         share = 100 * counts[int(one)] / counts.sum()
         ax.barh(row, share, height=0.36, color=STATUS_COLOUR[one], edgecolor="0.3", linewidth=0.5)
-        ax.text(1, row - 0.27, f"{STATUS_TEXT[one]}, {_percent(share)}", va="bottom", ha="left", fontsize="small")
+        ax.plot([-2.5], [row], "s", ms=7, mfc=STATUS_COLOUR[one], mec="0.3", mew=0.5, clip_on=False)
+        ax.text(0.7, row - 0.24, f"{STATUS_TEXT[one]}, {_percent(share)}", va="bottom", ha="left", fontsize="small")
     ax.set_ylim(max(len(present), 5) - 0.5, -0.9)
     ax.set_xlim(0, 100)
     ax.set_yticks([])
     ax.set_xlabel("share of nodes (%)")
-    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[["top", "right", "left"]].set_visible(False)
     ax.set_title("nodes by status", fontsize="medium")
 
 
@@ -239,7 +240,7 @@ def _draw_arrows(ax: Axes, frame: Frame, count: int) -> None:
         return
     shown = speed >= 0.1 * fastest
     spacing = size * frame.grid.resolution / 1000
-    length: dict[str, Any] = {"scale_units": "xy", "scale": fastest / (1.4 * spacing), "minlength": 0, "pivot": "mid"}
+    length: dict[str, Any] = {"scale_units": "xy", "scale": fastest / (1.15 * spacing), "minlength": 0, "pivot": "mid"}
     style: dict[str, Any] = {"units": "width", "width": 0.0032, "headwidth": 4, "color": "white", "edgecolor": "black", "linewidth": 0.5}
     arrows = ax.quiver(x[shown], y[shown], vx[shown], vy[shown], angles="xy", **length, **style)
     key = round_number(fastest)

@@ -9,7 +9,6 @@ from typing import Any, Protocol
 import numpy as np
 import pyproj
 import xarray as xr
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
@@ -98,7 +97,7 @@ def plot_series(
     lowest, highest = ax.get_ylim()
     if variable == "v" and lowest < 0.4 * highest:
         ax.set_ylim(bottom=0)
-    ax.legend(*_legend(ax), loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=4, fontsize="small", frameon=False, borderpad=0)
+    name_above(ax)
     return ax
 
 
@@ -153,10 +152,19 @@ def _draw_bars(ax: Axes, times: np.ndarray, values: np.ndarray, errors: np.ndarr
         ax.errorbar(times[1][measured], values[measured], yerr=errors[measured], **style)
 
 
-def _legend(ax: Axes) -> tuple[list[Artist], list[str]]:
+def name_above(ax: Axes) -> None:
+    """Put the legend of a series between title and plot, what was measured first."""
     handles, labels = ax.get_legend_handles_labels()
     order = sorted(range(len(labels)), key=lambda i: (not labels[i].startswith("measured"), not labels[i].startswith("filled")))
-    return [handles[i] for i in order], [labels[i] for i in order]
+    place: dict[str, Any] = {
+        "loc": "lower left",
+        "bbox_to_anchor": (0.0, 1.0),
+        "ncols": len(order),
+        "fontsize": "small",
+        "frameon": False,
+        "borderpad": 0,
+    }
+    ax.legend([handles[i] for i in order], [labels[i] for i in order], **place)
 
 
 def _title_of_node(node: xr.Dataset, known: np.ndarray) -> str:

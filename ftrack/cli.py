@@ -1,0 +1,255 @@
+"""The command line: init, search, plan, run, show, verify, demo."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+import xarray as xr
+from rich.logging import RichHandler
+
+from ftrack import console
+from ftrack.cluster import open_client
+from ftrack.config import Workflow, init_workflow, read_workflow
+from ftrack.cube import open_cube
+from ftrack.demo import demo_archive, demo_workflow, draw_demo, score_cube
+from ftrack.errors import FtrackError, Stop
+from ftrack.grid import grid_of
+from ftrack.plan import describe, make_plan
+from ftrack.run import Report, run_plan
+from ftrack.scenes import find_scenes, read_area
+from ftrack.synthetic import simulate_archive
+from ftrack.verify import verify_cube
+from ftrack.view import plot_network, plot_quality, plot_scenes, plot_series, plot_velocity, save_picture
+from ftrack.view.plots import place_of
+
+log = logging.getLogger("ftrack")
+
+OK, FAILED, BAD_REQUEST, INTERRUPTED = 0, 1, 2, 130
+
+app = typer.Typer(
+    name="ftrack",
+    help="From a STAC search to a Zarr cube of ice velocity. Begin with: ftrack demo, or ftrack init",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Command = TypeVar("Command", bound=Callable[..., None])
+
+WorkflowFile = Annotated[Path, typer.Argument(metavar="FILE", help="a workflow file; ftrack init writes one")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY.SUB=VALUE", help="change a setting for this time, such as matcher.spacing=16; may be repeated"),
+]
+CubePlace = Annotated[str, typer.Argument(metavar="CUBE", help="a velocity cube: a path, or an address such as s3://bucket/name.zarr")]
+
+
+def main() -> None:
+    """Run the command line; ``--debug`` and ``--verbose`` may stand anywhere."""
+    for flag in ("--verbose", "--debug"):
+        if flag in sys.argv[1:]:
+            sys.argv.remove(flag)
+            sys.argv.insert(1, flag)
+    app()
+
+
+def told(command: Command) -> Command:
+    """Let a command print what went wrong as one message and leave with the right code."""
+
+    @wraps(command)
+    def careful(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except FtrackError as error:
+            if log.isEnabledFor(logging.DEBUG):
+                raise
+            console.show_error(str(error))
+            raise typer.Exit(BAD_REQUEST) from None
+        except KeyboardInterrupt:
+            console.show_error("stopped; what is finished is kept, and the same command goes on from there")
+            raise typer.Exit(INTERRUPTED) from None
+
+    return careful  # type: ignore[return-value]
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="show where in the program an error arose")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="say more about what is done")] = False,
+) -> None:
+    """Set up what every command shares."""
+    log.setLevel(logging.DEBUG if debug else logging.INFO if verbose else logging.WARNING)
+    log.handlers[:] = [RichHandler(console=console.err, show_time=False, show_path=debug, markup=False)]
+    log.propagate = False
+
+
+@app.command(epilog="Example: ftrack init jakobshavn.yaml")
+@told
+def init(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="the file to write")] = Path("workflow.yaml"),
+    force: Annotated[bool, typer.Option("--force", help="replace a file that is already there")] = False,
+) -> None:
+    """Write a workflow file to start from, with every setting explained."""
+    if file.exists() and not force:
+        raise Stop(f"{file} is already there; choose another name, or replace it with --force")
+    try:
+        file.write_text(init_workflow(), encoding="utf-8")
+    except OSError as error:
+        raise Stop(f"{file} cannot be written: {error}") from None
+    console.out.print(f"{file} is written. Put in your area, dates and output, then: ftrack search {file}")
+
+
+@app.command(
+    epilog="Example: ftrack search --catalog https://earth-search.aws.element84.com/v1 --collections sentinel-2-c1-l2a "
+    "--area -50.2,68.9,-48.8,69.4 --dates 2024-07-01/2024-07-31 --map scenes.png"
+)
+@told
+def search(
+    file: Annotated[str | None, typer.Argument(metavar="FILE", help="a workflow file, or what --catalog takes")] = None,
+    catalog: Annotated[str | None, typer.Option(help="a STAC API, a static catalogue or collection, or a file of items")] = None,
+    collections: Annotated[list[str] | None, typer.Option(help="a collection of the catalogue; may be repeated")] = None,
+    area: Annotated[str | None, typer.Option(help="west,south,east,north in degrees, or a vector file")] = None,
+    dates: Annotated[str | None, typer.Option(help="first and last day, such as 2024-07-01/2024-07-31")] = None,
+    max_cloud: Annotated[float | None, typer.Option(help="most cloud in a scene, percent")] = None,
+    changes: Changes = None,
+    picture: Annotated[Path | None, typer.Option("--map", help="draw footprints and cloud into this PNG")] = None,
+    every: Annotated[bool, typer.Option("--all", help="list every scene, however many there are")] = False,
+) -> None:
+    """List the scenes that a workflow, or a catalogue, has to offer."""
+    if file is not None and ("://" in file or file.endswith((".json", ".geojson"))):
+        file, catalog = None, catalog or file
+    if file is None and catalog is None:
+        raise Stop("where to search? Give a workflow file, or --catalog with the address of a STAC API or a collection file")
+    given = {"catalog": catalog, "area": area, "dates": dates, "collections": tuple(collections or ()), "max_cloud": max_cloud}
+    wanted: dict[str, Any] = {}
+    if file is not None:
+        settings = read_workflow(file, changes or ()).scenes
+        wanted = {**settings.model_dump(include=set(given)), "query": settings.query}
+    wanted |= {name: value for name, value in given.items() if value not in (None, ())}
+    scenes = find_scenes(wanted.pop("catalog"), **wanted)
+    console.show_scenes(scenes, every=every)
+    if picture is not None:
+        place = None if wanted.get("area") is None else read_area(wanted["area"])
+        console.out.print(f"map: {save_picture(plot_scenes(scenes, area=place), picture)}")
+
+
+@app.command(epilog="Example: ftrack plan jakobshavn.yaml --set pairs.max_days=20")
+@told
+def plan(
+    file: WorkflowFile,
+    changes: Changes = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the plan as JSON")] = False,
+    network: Annotated[Path | None, typer.Option(help="draw which images are paired into this PNG")] = None,
+) -> None:
+    """Say what a run will do: pairs, blocks, memory and bytes. Nothing is read but metadata, and nothing is written."""
+    made = make_plan(read_workflow(file, changes or ()))
+    console.show_plan(describe(made), as_json=as_json)
+    if network is not None:
+        save_picture(plot_network(made.pairs), network)
+
+
+@app.command(epilog="Example: ftrack run jakobshavn.yaml --cluster threads --set output=s3://bucket/jakobshavn.zarr")
+@told
+def run(
+    file: WorkflowFile,
+    changes: Changes = None,
+    cluster: Annotated[str | None, typer.Option(metavar="KIND", help="local, threads, or the address of a Dask scheduler")] = None,
+) -> None:
+    """Make the cube. Run it again to take up what is missing. Leaves with code 1 if blocks failed."""
+    _run(read_workflow(file, [*(changes or ()), *_cluster_changes(cluster)]))
+
+
+def _cluster_changes(cluster: str | None) -> list[str]:
+    if cluster is None:
+        return []
+    return ["cluster.kind=scheduler", f"cluster.address={cluster}"] if ":" in cluster else [f"cluster.kind={cluster}"]
+
+
+def _run(workflow: Workflow) -> Report:
+    """Plan and run a workflow, show how it goes, and leave with code 1 if blocks failed."""
+    made = make_plan(workflow)
+    console.show_plan(describe(made))
+    with open_client(workflow.cluster) as client, console.show_progress() as listener:
+        report = run_plan(made, client, listener)
+    console.show_run_report(report)
+    if report.failed:
+        raise typer.Exit(FAILED)
+    return report
+
+
+@app.command(epilog="Example: ftrack show jakobshavn.zarr --pair 2024-07-12 --point -49.5,69.15")
+@told
+def show(
+    cube: CubePlace,
+    pair: Annotated[str | None, typer.Option(help="number of a pair, a date, or median over all; median if not given")] = None,
+    point: Annotated[str | None, typer.Option(metavar="X,Y", help="also draw the series here: x,y of the cube's CRS, or lon,lat")] = None,
+    out: Annotated[Path | None, typer.Option(help="the PNG to write; the series goes beside it")] = None,
+    logarithmic: Annotated[bool, typer.Option("--log", help="logarithmic colours")] = False,
+    quality: Annotated[bool, typer.Option("--quality", help="also draw error, correlation and status")] = False,
+) -> None:
+    """Draw the velocity of a cube as a map, and as a series at a point."""
+    opened = open_cube(cube)
+    path = out or Path(f"{Path(cube.rstrip('/')).stem}.png")
+    place = None if point is None else _place(opened, point)
+    ax = plot_velocity(opened, pair or "median", log=logarithmic)
+    if place is not None:
+        ax.plot([place[0] / 1000], [place[1] / 1000], "P", ms=10, mfc="#c8322b", mec="white")
+        series = plot_series(opened, x=place[0], y=place[1])
+        console.out.print(f"series: {save_picture(series, path.with_stem(f'{path.stem}-series'))}")
+    if quality:
+        console.out.print(f"quality: {save_picture(plot_quality(opened, pair or 'median'), path.with_stem(f'{path.stem}-quality'))}")
+    console.out.print(f"map: {save_picture(ax, path)}")
+
+
+def _place(cube: xr.Dataset, text: str) -> tuple[float, float]:
+    """Return the map coordinates of a point that is given as x,y or as lon,lat."""
+    try:
+        first, second = (float(part) for part in text.replace(",", " ").split())
+    except ValueError:
+        raise Stop(f"--point {text}: write it as x,y in metres of the cube's CRS, or as lon,lat in degrees") from None
+    bounds = grid_of(cube).bounds
+    on_map = bounds.left <= first <= bounds.right and bounds.bottom <= second <= bounds.top
+    if not on_map and abs(first) <= 180 and abs(second) <= 90:
+        return place_of(cube, lon=first, lat=second)
+    return place_of(cube, x=first, y=second)
+
+
+@app.command(epilog="Example: ftrack verify jakobshavn.zarr")
+@told
+def verify(cube: CubePlace) -> None:
+    """Read a cube as a whole: checksums, completeness, schema. Leaves with code 1 if something is wrong."""
+    report = verify_cube(cube)
+    console.show_cube_report(report)
+    raise typer.Exit(OK if report.ok else FAILED)
+
+
+@app.command(epilog="Example: ftrack demo --folder demo")
+@told
+def demo(
+    folder: Annotated[Path, typer.Option(help="where archive, cube and pictures go")] = Path("demo"),
+    size: Annotated[int, typer.Option(help="rows and columns of a scene, px", min=256, max=8192)] = 1024,
+    scenes: Annotated[int, typer.Option(help="number of scenes, five days apart", min=2, max=100)] = 8,
+    cluster: Annotated[str | None, typer.Option(metavar="KIND", help="local, threads, or the address of a Dask scheduler")] = None,
+) -> None:
+    """Try everything once: simulate scenes of a glacier whose motion is known, make its cube, compare it with the truth."""
+    console.out.print(f"[bold]1 simulate[/bold]  {scenes} scenes of a fast outlet glacier")
+    archive = simulate_archive(folder / "archive", demo_archive(size, scenes))
+    file = demo_workflow(archive, folder)
+    console.out.print(f"\n[bold]2 search[/bold]  ftrack search {file}")
+    workflow = read_workflow(file, _cluster_changes(cluster))
+    found = find_scenes(workflow.scenes.catalog)
+    console.show_scenes(found)
+    console.out.print(f"\n[bold]3 plan and run[/bold]  ftrack run {file}")
+    _run(workflow)
+    console.out.print("\n[bold]4 compare with the truth[/bold]")
+    cube = open_cube(workflow.output)
+    console.show_facts(score_cube(cube, archive).lines)
+    console.out.print(f"\n[bold]5 draw[/bold]  ftrack show {workflow.output}")
+    for picture in draw_demo(cube, archive, found, folder):
+        console.out.print(str(picture))

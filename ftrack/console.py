@@ -1,0 +1,172 @@
+"""What a terminal shows: tables of scenes, of a plan and of what was checked, and the progress of a run."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+from dask.utils import format_bytes
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.table import Table
+
+from ftrack.run import Event, Listener
+from ftrack.run import Report as RunReport
+from ftrack.schema import STATUS_TEXT
+from ftrack.stac import Scene
+from ftrack.verify import Report as CubeReport
+
+ROWS = 40
+"""Scenes that are listed unless all are asked for."""
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def show_error(text: str) -> None:
+    """Print what went wrong, and nothing else."""
+    err.print(f"[bold red]error:[/bold red] {escape(text)}")
+
+
+def show_scenes(scenes: Sequence[Scene], *, every: bool = False) -> None:
+    """Print scenes as a table, and below it what there is of each platform."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("time (UTC)", "platform", "orbit", "tile", "cloud %", "scene"):
+        table.add_column(name, justify="right" if name == "cloud %" else "left", no_wrap=True)
+    shown = scenes if every else scenes[:ROWS]
+    for scene in shown:
+        cloud = "" if scene.cloud_cover is None else f"{scene.cloud_cover:.0f}"
+        table.add_row(f"{scene.time:%Y-%m-%d %H:%M}", scene.platform, scene.orbit, scene.tile, cloud, scene.id)
+    _print_table(table)
+    if len(shown) < len(scenes):
+        out.print(f"... and {len(scenes) - len(shown)} more; --all lists them")
+    platforms = Counter(scene.platform for scene in scenes)
+    images = len({scene.image_id for scene in scenes})
+    counts = ", ".join(f"{count} {name}" for name, count in sorted(platforms.items()))
+    span = f"{scenes[0].time:%Y-%m-%d} to {scenes[-1].time:%Y-%m-%d}"
+    out.print(f"\n{_several(len(scenes), 'scene')} ({counts}) of {_several(images, 'pass', 'passes')}, {span}")
+
+
+def show_plan(plan: Mapping[str, Any], *, as_json: bool = False) -> None:
+    """Print what ``ftrack.plan.describe`` says of a plan."""
+    if as_json:
+        out.print_json(json.dumps(plan))
+        return
+    grid, memory, workers = plan["grid"], plan["memory"], plan["workers"]
+    shortest, longest = plan["days"]
+    size = f"{grid['width']} x {grid['height']} pixels of {grid['resolution']:g} m, {grid['crs']}"
+    rows, columns = grid["nodes"]
+    cut = (
+        _several(plan["tiles"], "tile"),
+        _several(plan["batches"], "batch of pairs", "batches of pairs"),
+        _several(plan["waves"], "wave"),
+    )
+    days = f"{shortest:.4g} days" if shortest == longest else f"{shortest:.4g} to {longest:.4g} days"
+    lines = {
+        "images": f"{plan['images']} ({_several(plan['scenes'], 'scene')}), {plan['first_date']} to {plan['last_date']}",
+        "pairs": f"{plan['pairs']}, {days}",
+        "area": size,
+        "nodes": f"{columns} x {rows}, every {grid['node_spacing']:g} m ({grid['spacing']} px)",
+        "vectors": f"{plan['vectors']:,}",
+        "blocks": f"{plan['blocks']} ({', '.join(cut)}; a tile is {plan['tile']} px)",
+        "workers": f"{workers['number']}, each with {_several(workers['threads'], 'thread')} and {format_bytes(workers['memory'])}",
+        "memory": f"{format_bytes(memory['block'])} a block, {format_bytes(memory['worker'])} a worker",
+        "to read": f"{format_bytes(plan['bytes_to_read'])} of pixels before compression",
+        "to write": f"{format_bytes(plan['bytes_to_write'])} before compression",
+        "output": plan["output"],
+        "run id": plan["run_id"],
+    }
+    show_facts(lines)
+
+
+def show_facts(lines: Mapping[str, str]) -> None:
+    """Print names and values in two columns."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in lines.items():
+        table.add_row(name, escape(value))
+    _print_table(table)
+
+
+def _print_table(table: Table) -> None:
+    """Print a table without cutting anything off; where no terminal limits the width, each row on one line."""
+    needed = table.__rich_measure__(out, out.options.update(max_width=1000)).maximum
+    width = out.width if out.is_terminal else max(out.width, needed)
+    Console(file=out.file, highlight=False, width=width).print(table)
+
+
+def _several(count: int, one: str, many: str = "") -> str:
+    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+
+
+@contextmanager
+def show_progress() -> Iterator[Listener]:
+    """Show how a run goes: in a terminal a bar for each phase with rate and time left, else a line at every tenth."""
+    if not err.is_terminal:
+        yield _tell_tenths
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[pace]}"))
+    with Progress(*columns, console=err) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def listen(event: Event) -> None:
+            if event.kind == "phase":
+                tasks[event.phase] = progress.add_task(event.message or event.phase, total=event.total, completed=event.done, pace="")
+                return
+            if event.message:
+                progress.console.print(escape(event.message))
+            if event.phase in tasks:
+                progress.update(tasks[event.phase], completed=event.done, pace=_pace(event).removeprefix(", "))
+
+        yield listen
+
+
+def _tell_tenths(event: Event) -> None:
+    if event.kind == "phase" or event.message:
+        err.print(escape(event.message))
+    if event.kind == "block" and event.total and 10 * event.done // event.total > 10 * (event.done - 1) // event.total:
+        err.print(f"{event.phase}: {event.done} of {event.total}{_pace(event)}")
+
+
+def _pace(event: Event) -> str:
+    if not event.rate:
+        return ""
+    rate = f", {event.rate:.1f} blocks/s" if event.rate >= 1 else f", {60 * event.rate:.1f} blocks/min"
+    return rate if math.isnan(event.seconds_left) else f"{rate}, {timedelta(seconds=round(event.seconds_left))} left"
+
+
+def show_run_report(report: RunReport) -> None:
+    """Print how a run ended, and what to do about blocks that failed."""
+    seconds = timedelta(seconds=round(report.seconds))
+    done = report.blocks - len(report.failed)
+    parts = [f"{done} of {_several(report.blocks, 'block')} in {seconds}", _several(report.measured, "vector")]
+    parts += [f"{_several(report.resumed, 'block')} finished before"] if report.resumed else []
+    parts += [f"{_several(report.empty, 'block')} with nothing to measure"] if report.empty else []
+    out.print(", ".join(parts))
+    for reason, count in Counter(record.reason for record in report.failed).most_common(5):
+        err.print(f"[red]{_several(count, 'block')} failed:[/red] {escape(reason)}")
+    if report.failed:
+        err.print("The cube is not published yet. The same command takes up the blocks that failed.")
+    elif report.published:
+        out.print(f"cube: {report.output}")
+
+
+def show_cube_report(report: CubeReport) -> None:
+    """Print what was found out about a cube."""
+    total = sum(report.counts.values())
+    texts = {status.name.lower(): text for status, text in STATUS_TEXT.items()}
+    if report.shape:
+        pairs, rows, columns = report.shape
+        out.print(f"{report.url}: {_several(pairs, 'pair')}, {columns} x {rows} nodes, {_several(report.chunks, 'chunk')}")
+    for name, count in report.counts.items():
+        out.print(f"  {100 * count / total:5.1f} %  {texts.get(name, name)}")
+    for problem in report.problems:
+        out.print(f"[red]problem:[/red] {escape(problem)}")
+    out.print("[green]the cube is whole[/green]" if report.ok else f"[red]{_several(len(report.problems), 'problem')}[/red]")
