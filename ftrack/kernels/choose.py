@@ -14,8 +14,11 @@ AMBIGUOUS, SEARCH_LIMIT, DIVERGED, ERROR_TOO_LARGE = 6, 7, 8, 9
 
 LEAST_SQUARES, PARABOLA, GAUSSIAN = 0, 1, 2
 
-UNLIKE = 0.1
-"""A solution is dropped where it makes the chips less alike than the whole-pixel peak by more than this."""
+NEAR = 0.75
+"""A solution within this many pixels of the whole-pixel peak needs no further proof."""
+
+BETTER = 1.25
+"""A solution farther away must lower the variance left unexplained by this factor."""
 
 AGREEMENT = 1.5
 """A chip is confirmed where the peak of the next larger chip lies within this many pixels of its own."""
@@ -86,6 +89,13 @@ def _judge(surfaces, quality, limits, sizes, c, i, j):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def _explains(likeness, peak, distance):
+    """Say whether a solution explains the chip well enough for its distance from the whole-pixel peak."""
+    left, left_before = 1.0 - likeness * likeness, 1.0 - peak * peak
+    return left_before >= BETTER * left if distance > NEAR else left <= BETTER * left_before
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def _measure(surfaces, quality, images, geometry, limits, where, room, out):
     """Refine one peak and write it down, or say why it cannot be."""
     values, peak, peak_dy, peak_dx, _, _ = surfaces
@@ -101,7 +111,7 @@ def _measure(surfaces, quality, images, geometry, limits, where, room, out):
         corners = (top + margin, left + margin, top + margin + radius, left + margin + radius)
         dy, dx, sy, sx, likeness = refine_chip(images[0], images[1], corners, size, start, room, images[2])
         dy, dx = dy - (y - radius), dx - (x - radius)
-        if np.isnan(dy) or np.isnan(dx) or likeness < peak[c, i, j] - UNLIKE:
+        if np.isnan(dy) or np.isnan(dx) or not _explains(likeness, peak[c, i, j], max(abs(dy), abs(dx))):
             return DIVERGED
     elif not (abs(dy) <= 1.0 and abs(dx) <= 1.0):
         return DIVERGED

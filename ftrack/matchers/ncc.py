@@ -25,7 +25,7 @@ class NCC(Settings):
     search_radius: int = option(16, "largest displacement tried around the expected one, in x and y", unit="px", ge=1, le=256)
     subpixel: Literal["least_squares", "parabola", "gaussian"] = option("least_squares", "how the peak is refined below one pixel")
     min_valid: float = option(0.6, "least share of valid pixels in a chip", unit="1", gt=0.0, le=1.0)
-    min_correlation: float = option(0.25, "least correlation of a vector", unit="1", ge=-1.0, le=1.0)
+    min_correlation: float = option(0.3, "least correlation of a vector", unit="1", ge=-1.0, le=1.0)
     min_peak_ratio: float = option(1.2, "least ratio of the highest to the second-highest peak", unit="1", ge=1.0)
     max_error: float = option(0.5, "largest estimated error of a vector, per component", unit="px", gt=0.0)
 
