@@ -16,6 +16,7 @@ from ftrack.config import ClusterSettings, Workflow, read_workflow, write_workfl
 from ftrack.cube import open_cube
 from ftrack.errors import FtrackError, Retry, Skip, Stop
 from ftrack.grid import Grid
+from ftrack.ground import Ground, find_shifts
 from ftrack.lattice import GridSettings, choose_grid
 from ftrack.match import clean, match_stack, prefilter
 from ftrack.matchers import NCC, Matcher, Prior
@@ -27,6 +28,7 @@ from ftrack.scenes import Scene, SceneQuery, find_scenes, scenes_table
 from ftrack.schema import Status
 from ftrack.stable import Shift, StableSettings, fit_shift, stable_nodes
 from ftrack.stack import MaskSettings, StackSettings, open_stack
+from ftrack.synthetic import ArchiveSettings, simulate_archive
 from ftrack.velocity import to_velocity
 from ftrack.verify import verify_cube
 from ftrack.view import plot_network, plot_quality, plot_scenes, plot_series, plot_velocity
@@ -36,11 +38,13 @@ __version__ = "0.1.0"
 __all__ = [
     "NAOF",
     "NCC",
+    "ArchiveSettings",
     "ClusterSettings",
     "Fill",
     "FtrackError",
     "Grid",
     "GridSettings",
+    "Ground",
     "HighPass",
     "ImageFilter",
     "LaplacianOfGaussian",
@@ -70,6 +74,7 @@ __all__ = [
     "clean",
     "describe",
     "find_scenes",
+    "find_shifts",
     "fit_shift",
     "make_plan",
     "match_stack",
@@ -85,6 +90,7 @@ __all__ = [
     "read_workflow",
     "run_plan",
     "scenes_table",
+    "simulate_archive",
     "stable_nodes",
     "to_velocity",
     "verify_cube",
