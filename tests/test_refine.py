@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ftrack.kernels.refine import WEIGHTS, cubic_weights, refine_chip, warp_patch
+from ftrack.kernels.refine import WEIGHTS, cubic_weights, refine_chip, room_for, warp_patch
 from ftrack.synthetic import MovingPair, moving_pair, shifted_pair
 
 
 def solve(pair: MovingPair, chip: int, step: int = 24, off: float = 0.4) -> tuple[np.ndarray, np.ndarray]:
     """Return the errors (n, 2) of dx and dy, and the stated ones, over a lattice of chips."""
-    room = np.empty(9 * chip * chip)
+    room = np.empty(room_for(chip))
     errors, stated = [], []
     for y in range(48 + chip // 2, pair.reference.shape[0] - 48 - chip // 2, step):
         for x in range(48 + chip // 2, pair.reference.shape[1] - 48 - chip // 2, step):
@@ -42,8 +42,15 @@ def test_interpolation_weights_keep_constants_and_lines(fraction: float) -> None
 def test_a_warp_finds_the_feature_where_it_went() -> None:
     pair = shifted_pair((64, 64), (-2.61, 1.37))
     warped = np.empty(256)
-    warp_patch(pair.secondary, 20, 24, 16, np.array([-2.61, 1.37, 0, 0, 0, 0]), WEIGHTS, warped)
+    warp_patch(pair.secondary, 20, 24, 16, np.array([-2.61, 1.37, 0, 0, 0, 0]), WEIGHTS, np.empty(room_for(16)), warped)
     np.testing.assert_allclose(warped.reshape(16, 16), pair.reference[20:36, 24:40], atol=0.03)
+
+
+def test_a_sheared_warp_finds_the_feature_where_it_went() -> None:
+    pair = moving_pair((96, 96), lambda x, y: (3 + 0.08 * (y - 48) - 0.03 * (x - 48), -1.3 + 0.05 * (x - 48) + 0.02 * (y - 48)))
+    warped = np.empty(32 * 32)
+    warp_patch(pair.secondary, 32, 32, 32, np.array([3, -1.3, -0.03, 0.08, 0.05, 0.02]), WEIGHTS, np.empty(room_for(32)), warped)
+    np.testing.assert_allclose(warped.reshape(32, 32), pair.reference[32:64, 32:64], atol=0.06)
 
 
 @pytest.mark.parametrize("chip", [16, 32, 64])

@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 from ftrack.kernels.peaks import fit_peak
-from ftrack.kernels.refine import refine_chip
+from ftrack.kernels.refine import refine_chip, room_for
 
 # The codes of ftrack.schema.Status, as compiled code needs them.
 MEASURED, NO_DATA, EDGE, NO_TEXTURE, LOW_CORRELATION = 0, 2, 3, 4, 5
@@ -47,8 +47,7 @@ def choose_chips(surfaces, quality, images, geometry, limits, wanted, out):
         Result, in the order of ``ftrack.schema.MOTION``.
     """
     sizes = geometry[0]
-    largest = sizes[-1]
-    room = np.empty(9 * largest * largest)
+    room = np.empty(room_for(sizes[-1]))
     for i in range(wanted.shape[0]):
         for j in range(wanted.shape[1]):
             if not wanted[i, j]:
