@@ -104,7 +104,8 @@ def warp_patch(image, top, left, size, move, weights, lines, out):
                 continue
             w = weights[int((place - at) * FRACTIONS + 0.5)]
             target[x] = (
-                w[0] * line[at - 2] + w[1] * line[at - 1] + w[2] * line[at] + w[3] * line[at + 1] + w[4] * line[at + 2] + w[5] * line[at + 3]
+                w[0] * line[at - 2] + w[1] * line[at - 1] + w[2] * line[at]
+                + w[3] * line[at + 1] + w[4] * line[at + 2] + w[5] * line[at + 3]
             )  # fmt: skip
     for y in range(size):
         for x in range(size):
@@ -225,7 +226,8 @@ def refine_chip(reference, secondary, corners, size, start, room, weights):
     Returns
     -------
     dy, dx, dy_error, dx_error, likeness : float
-        Displacement of the chip's centre and one-sigma errors, px, and the correlation of the warped chips; NaN where there is no solution within ``REACH``.
+        Displacement of the chip's centre and one-sigma errors, px, and the correlation of the warped
+        chips; NaN where there is no solution within ``REACH``.
     """
     nothing = (np.nan, np.nan, np.nan, np.nan, np.nan)
     pixels = size * size
