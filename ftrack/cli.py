@@ -66,7 +66,7 @@ def told(command: Command) -> Command:
     def careful(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
-        except FtrackError as error:
+        except (FtrackError, OSError) as error:
             if log.isEnabledFor(logging.DEBUG):
                 raise
             console.show_error(str(error))

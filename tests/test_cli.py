@@ -145,6 +145,12 @@ def test_a_missing_or_malformed_workflow_is_refused(file: Path) -> None:
     assert "line 2" in refused(ftrack("plan", file))
 
 
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert "file" in refused(ftrack("demo", "--folder", tmp_path / "file" / "below", "--size", "256", "--scenes", "2"))
+    assert "cannot be written" in refused(ftrack("init", tmp_path / "none" / "w.yaml"))
+
+
 def test_debug_shows_where_an_error_arose(file: Path) -> None:
     result = ftrack("--debug", "plan", file.with_name("none.yaml"))
     assert result.exit_code == 1 and isinstance(result.exception, ValueError)
