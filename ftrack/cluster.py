@@ -7,7 +7,6 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from importlib.util import find_spec
 
 import dask
 from distributed import Client, LocalCluster
@@ -86,14 +85,14 @@ def _connect(address: str) -> Iterator[Client]:
 
 def _local(workers: Workers, processes: bool) -> LocalCluster:
     extra: dict[str, object] = {"env": {**WORKER_ENVIRONMENT, **_given()}} if processes else {}
-    dashboard = "127.0.0.1:0" if find_spec("bokeh") else None
     return LocalCluster(  # type: ignore[no-untyped-call]
         n_workers=workers.number,
         threads_per_worker=workers.threads,
         memory_limit=workers.memory,
         processes=processes,
         host="127.0.0.1" if processes else None,
-        dashboard_address=dashboard,
+        # The status pages (with bokeh, the dashboard) take any free port: two runs on one machine do not collide.
+        dashboard_address="127.0.0.1:0",
         worker_dashboard_address=None,
         silence_logs=logging.CRITICAL,
         **extra,

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 
 class FtrackError(Exception):
-    """Any failure that ftrack raises on purpose; its text says what, where and what to do."""
+    """Any failure that ftrack raises on purpose; its text says what, where and what to do.
+
+    ``scene`` is the id of the scene whose file could not be read, if that is what failed.
+    """
+
+    scene: str = ""
 
 
 class Retry(FtrackError):

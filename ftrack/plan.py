@@ -125,9 +125,9 @@ class Plan:
         """Return the pairs of a batch."""
         return self.pairs[batch * BATCH : (batch + 1) * BATCH]
 
-    def scenes_of(self, batch: int) -> tuple[Scene, ...]:
-        """Return the scenes of a batch's images."""
-        return _scenes_in(self.scenes, self.pairs_of(batch))
+    def scenes_in(self, pairs: Sequence[Pair]) -> tuple[Scene, ...]:
+        """Return the scenes of the images of some pairs."""
+        return _scenes_in(self.scenes, pairs)
 
     @cached_property
     def forecast(self) -> Forecast:
@@ -208,7 +208,7 @@ def _bytes_to_read(plan: Plan) -> int:
     sizes = {scene.id: frame.itemsize for scene, frame in zip(plan.scenes, frames_of(plan.scenes, asset), strict=True)}
     total = 0.0
     for batch in range(plan.tiling.batches):
-        known = [scene.id for scene in plan.scenes_of(batch) if not places[scene.id].is_empty]
+        known = [scene.id for scene in plan.scenes_in(plan.pairs_of(batch)) if not places[scene.id].is_empty]
         boxes = np.array([places[name].bounds for name in known]).reshape(-1, 4)
         windows = [wave_window(plan.tiling, wave, plan.reach, plan.margin) for wave in plan.waves if wave.batch == batch]
         frames = np.array([grid.window(window.rows, window.columns).bounds for window in windows])

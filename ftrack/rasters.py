@@ -146,6 +146,7 @@ def use_file(file: File, access: Access, function: Callable[[Any], T]) -> T:
         failure = _failure(file, _text(error), access.attempts)
     else:
         return result
+    failure.scene = file.scene
     # Raised out here it has no context: errors of GDAL hold signed addresses, and cannot be unpickled.
     raise failure
 

@@ -11,7 +11,7 @@ from typing import Literal
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
-from ftrack.errors import Stop
+from ftrack.errors import FtrackError, Stop
 from ftrack.store import put, store_at, told_apart
 
 Phase = Literal["match", "velocity"]
@@ -34,6 +34,10 @@ class Record:
         Measured vectors of every pair of the batch.
     digests : dict
         A digest of the values of every variable that was written.
+    lost : tuple of int
+        If the block failed although most of it is there: the pairs of the batch that are missing, counted from its first.
+    scene : str
+        The scene that could not be read, if that is why.
     reason : str
         Why the block failed.
     seconds : float
@@ -46,6 +50,8 @@ class Record:
     status: Outcome
     measured: tuple[int, ...] = ()
     digests: dict[str, str] = field(default_factory=dict)
+    lost: tuple[int, ...] = ()
+    scene: str = ""
     reason: str = ""
     seconds: float = 0.0
 
@@ -55,9 +61,10 @@ class Record:
         return self.status != "failed"
 
 
-def failure(phase: Phase, block: str, run_id: str, error: BaseException) -> Record:
+def failure(phase: Phase, block: str, run_id: str, error: BaseException, lost: tuple[int, ...] = ()) -> Record:
     """Return the record of a block that could not be finished; its reason carries no signed addresses."""
-    return Record(phase=phase, block=block, run_id=run_id, status="failed", reason=describe_error(error))
+    scene = error.scene if isinstance(error, FtrackError) else ""
+    return Record(phase=phase, block=block, run_id=run_id, status="failed", lost=lost, scene=scene, reason=describe_error(error))
 
 
 def describe_error(error: BaseException, limit: int = 800) -> str:
@@ -115,6 +122,6 @@ def remove(folder: str, name: str = "") -> None:
 def _parse(name: str, content: bytes) -> Record:
     try:
         values = json.loads(content)
-        return Record(**{**values, "measured": tuple(values["measured"])})
+        return Record(**{**values, "measured": tuple(values["measured"]), "lost": tuple(values["lost"])})
     except (ValueError, TypeError, KeyError) as error:
         raise Stop(f"{name} is not the record of a block ({error}); remove it, and the block is done again") from None

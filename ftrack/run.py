@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from distributed import Client
 
+from ftrack.attempts import first_job, is_whole, lost_with, next_job
 from ftrack.cube import CubeSpec, create_cube, create_motion, publish_cube, write_coords
 from ftrack.drive import drive, must, refuse_workers
 from ftrack.labels import images_of
@@ -19,12 +20,18 @@ from ftrack.refuse import published_run, refuse_other_output
 from ftrack.stable import stable_nodes
 from ftrack.store import put
 from ftrack.tasks import NO_FIT, Fit, fit_tasks, match_tasks, motion_of, read_fits, velocity_tasks, write_fits
-from ftrack.tiling import region_of
+from ftrack.tiling import Wave, region_of
 from ftrack.velocity import point_scale, shift_columns
 
-PHASES = {"match": "measuring displacement", "shift": "looking at stable ground", "velocity": "making velocity"}
+PHASES = {
+    "match": "measuring displacement",
+    "again": "trying again what failed",
+    "shift": "looking at stable ground",
+    "velocity": "making velocity",
+}
 
 Records = dict[tuple[str, str], Record]
+Lost = Mapping[str, tuple[int, ...]]
 
 
 class Event(NamedTuple):
@@ -161,11 +168,21 @@ def _prepare(plan: Plan, spec: CubeSpec) -> None:
 
 
 def _match(session: _Session, records: Records) -> Records:
-    """Measure what has not been measured yet, wave by wave."""
+    """Measure what has not been measured yet: wave by wave, then again block by block what has failed, as long as that may help."""
     plan = session.plan
-    wanted = {block.id for block in plan.blocks if not _done(records, "match", block.id)}
-    waves = [wave for wave in plan.waves if any(block.id in wanted for block in wave.blocks)]
-    return _work(session, "match", (match_tasks(plan, wave, wanted) for wave in waves), len(wanted))
+    jobs = {b: first_job(plan, b, records.get(("match", b.id))) for b in plan.blocks if not _done(records, "match", b.id)}
+    whole = {block: job for block, job in jobs.items() if is_whole(job)}
+    waves = [(wave, {block: whole[block] for block in wave.blocks if block in whole}) for wave in plan.waves]
+    found = _work(session, "match", (match_tasks(plan, wave, some) for wave, some in waves if some), len(whole))
+    alone = {wave.blocks[0] for wave in plan.waves if len(wave.blocks) == 1}
+    again = {b: n for b, j in whole.items() if (n := next_job(plan, b, j, found["match", b.id], alone=b in alone)) is not None}
+    todo = {block: job for block, job in jobs.items() if block not in whole} | again
+    while todo:
+        lost = {block.id: lost_with(plan, block, job) for block, job in todo.items()}
+        single = (match_tasks(plan, Wave(b.batch, b.row, b.column, 1, 1), {b: job}) for b, job in todo.items())
+        found |= _work(session, "match", single, len(todo), lost)
+        todo = {b: n for b, j in todo.items() if (n := next_job(plan, b, j, found["match", b.id], alone=True)) is not None}
+    return found
 
 
 def _fit(session: _Session, records: Records, stable: np.ndarray | None) -> dict[int, list[Fit]]:
@@ -195,18 +212,18 @@ def _convert(session: _Session, records: Records, fits: Mapping[int, list[Fit]])
     return _work(session, "velocity", (velocity_tasks(plan, block, fits[block.batch]) for block in wanted), len(wanted))
 
 
-def _work(session: _Session, phase: Phase, groups: Iterable[Mapping[str, Any]], count: int) -> Records:
+def _work(session: _Session, phase: Phase, groups: Iterable[Mapping[str, Any]], count: int, lost: Lost | None = None) -> Records:
     """Compute blocks, tell of each, and record those that failed (the others record themselves)."""
     plan, client, threads, tell = session
     total = len(plan.blocks)
     done, begun = total - count, time.monotonic()
     found: Records = {}
-    tell(Event("phase", phase, done, total, message=PHASES[phase]))
+    tell(Event("phase", phase, done, total, message=PHASES[phase if lost is None else "again"]))
     with closing(drive(client, groups, 2 * threads)) as outcomes:
         for number, outcome in enumerate(outcomes, 1):
             record = outcome.value
             if outcome.error is not None:
-                record = failure(phase, outcome.name, plan.run_id, outcome.error)
+                record = failure(phase, outcome.name, plan.run_id, outcome.error, (lost or {}).get(outcome.name, ()))
                 write_record(plan.folder, record)
             found[phase, record.block] = record
             done += record.done

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -56,12 +56,22 @@ class Job(NamedTuple):
         The run, where it keeps its records, and the block's name.
     region : Region
         Where the block lies in the arrays.
+    pairs : tuple of int
+        Pairs that are measured now, counted from the first of the batch.
+    lost : tuple of int
+        Pairs that will be missing still, for lack of a scene.
+    reason, scene : str
+        Why they are, and the scene.
     """
 
     run_id: str
     folder: str
     block: str
     region: Region
+    pairs: tuple[int, ...]
+    lost: tuple[int, ...] = ()
+    reason: str = ""
+    scene: str = ""
 
 
 class Fit(NamedTuple):
@@ -84,8 +94,8 @@ class Scale(NamedTuple):
 
 
 def job_of(plan: Plan, block: Block) -> Job:
-    """Return what a worker has to know of a block."""
-    return Job(plan.run_id, plan.folder, block.id, region_of(plan.tiling, block))
+    """Return what a worker has to know of a block of which nothing is there yet."""
+    return Job(plan.run_id, plan.folder, block.id, region_of(plan.tiling, block), tuple(range(len(plan.pairs_of(block.batch)))))
 
 
 def motion_of(folder: str) -> str:
@@ -93,19 +103,16 @@ def motion_of(folder: str) -> str:
     return f"{folder}/motion"
 
 
-def match_tasks(plan: Plan, wave: Wave, wanted: Collection[str]) -> dict[str, Any]:
-    """Return the tasks that measure and write the wanted blocks of a wave, by block."""
-    values = measure_wave(plan, wave).to_delayed()
+def match_tasks(plan: Plan, wave: Wave, jobs: Mapping[Block, Job]) -> dict[str, Any]:
+    """Return the tasks that measure and write some blocks of a wave, all of them the same pairs of its batch, by block."""
+    (pairs,) = {job.pairs for job in jobs.values()}
+    values = measure_wave(plan, wave, pairs).to_delayed()
     finish = delayed(finish_match, pure=False)
-    return {
-        block.id: finish(job_of(plan, block), values[0, 0, block.row - wave.row, block.column - wave.column])
-        for block in wave.blocks
-        if block.id in wanted
-    }
+    return {block.id: finish(job, values[0, 0, block.row - wave.row, block.column - wave.column]) for block, job in jobs.items()}
 
 
-def measure_wave(plan: Plan, wave: Wave) -> da.Array:
-    """Measure the tiles of a wave lazily.
+def measure_wave(plan: Plan, wave: Wave, numbers: Sequence[int]) -> da.Array:
+    """Measure some pairs of a batch, counted from its first, in the tiles of a wave, lazily.
 
     Returns
     -------
@@ -114,15 +121,16 @@ def measure_wave(plan: Plan, wave: Wave) -> da.Array:
     """
     workflow = plan.workflow
     window = wave_window(plan.tiling, wave, plan.reach, plan.margin)
+    pairs = [plan.pairs_of(wave.batch)[number] for number in numbers]
     stack = open_stack(
-        plan.scenes_of(wave.batch),
+        plan.scenes_in(pairs),
         asset=workflow.scenes.asset,
         grid=plan.grid.window(window.rows, window.columns),
         mask=workflow.scenes.mask,
         chunks=(-1, *window.chunks),
     )
     filtered = prefilter(stack, workflow.prefilter)
-    motion = match_array(filtered, plan.pairs_of(wave.batch), workflow.matcher, window=window.nodes)
+    motion = match_array(filtered, pairs, workflow.matcher, window=window.nodes)
     cleaned = clean_array(motion, workflow.outliers, workflow.fill)
     height, width = cleaned.shape[2:]
     inside: da.Array = cleaned[:, :, window.margin : height - window.margin, window.margin : width - window.margin]
@@ -131,10 +139,19 @@ def measure_wave(plan: Plan, wave: Wave) -> da.Array:
 
 
 def finish_match(job: Job, values: np.ndarray) -> Record:
-    """Write the displacement of a block, float32 (8, pairs, y, x) in the order of ``schema.MOTION``, then its record."""
+    """Write the displacement of a block, float32 (8, pairs, y, x) in the order of ``schema.MOTION``, then its record.
+
+    Where only some pairs of the batch are measured now, the others stay as they are.
+    """
     begun = time.perf_counter()
+    url, region = motion_of(job.folder), tuple(job.region)
     variables = {v.name: np.ascontiguousarray(a, dtype=v.dtype) for v, a in zip(MOTION, values, strict=True)}
-    retry_storage(write_block)(motion_of(job.folder), variables, tuple(job.region))
+    if len(job.pairs) < job.region.pairs.stop - job.region.pairs.start:
+        known = retry_storage(read_block)(url, list(variables), region, allow_missing=True)
+        for name, measured in variables.items():
+            known[name][list(job.pairs)] = measured
+        variables = known
+    retry_storage(write_block)(url, variables, region)
     return _finish(job, "match", variables, begun)
 
 
@@ -144,9 +161,12 @@ def _finish(job: Job, phase: Phase, variables: Mapping[str, np.ndarray], begun: 
         phase=phase,
         block=job.block,
         run_id=job.run_id,
-        status="ok" if measured.any() else "empty",
+        status="failed" if job.lost else "ok" if measured.any() else "empty",
         measured=tuple(int(count) for count in measured),
         digests={name: blake2b(values.tobytes(), digest_size=8).hexdigest() for name, values in variables.items()},
+        lost=job.lost,
+        scene=job.scene,
+        reason=job.reason,
         seconds=round(time.perf_counter() - begun, 3),
     )
     retry_storage(write_record)(job.folder, record)

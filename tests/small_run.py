@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter, shift
 
 from ftrack.config import Workflow
 
-SHAPE = (256, 320)
+SHAPE = (192, 256)
 DAYS = (1, 6, 11, 16)
 STEP = (1.3, -0.7)
 """Motion (right, down) in px from one image to the next."""

@@ -51,6 +51,12 @@ def test_threads_stay_in_this_process() -> None:
     assert logging.getLogger("distributed.worker").level == level
 
 
+def test_two_clusters_on_one_machine_do_not_collide() -> None:
+    settings = ClusterSettings(kind="threads", threads=1)
+    with open_client(settings) as first, open_client(settings) as second:
+        assert first.submit(sum, [1, 2]).result() == second.submit(sum, [1, 2]).result() == 3
+
+
 def test_a_scheduler_that_is_there_is_joined_and_left_running() -> None:
     with LocalCluster(
         n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None, host="127.0.0.1", protocol="tcp"

@@ -1,0 +1,271 @@
+"""A run makes the same cube however it is cut, stopped and started again, and never takes a fault for a result."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import xarray as xr
+from distributed import Client
+from small_run import STEP, bytes_of, make_archive, make_workflow
+
+from ftrack.cluster import open_client
+from ftrack.config import ClusterSettings
+from ftrack.cube import open_cube
+from ftrack.errors import Stop
+from ftrack.ground import find_shifts
+from ftrack.match import clean, match_stack, prefilter
+from ftrack.plan import make_plan
+from ftrack.records import read_records
+from ftrack.run import Event, run_plan
+from ftrack.schema import VELOCITY, Status
+from ftrack.stack import open_stack
+from ftrack.velocity import to_velocity
+from ftrack.verify import verify_cube
+
+NAMES = [variable.name for variable in VELOCITY]
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    with open_client(ClusterSettings(kind="threads", threads=2)) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def listing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_archive(tmp_path_factory.mktemp("archive"))
+
+
+@pytest.fixture(scope="module")
+def rock(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Polygon of stable ground: the western half."""
+    path = tmp_path_factory.mktemp("rock") / "rock.geojson"
+    ring = [[560000, 7670000], [561280, 7670000], [561280, 7667000], [560000, 7667000], [560000, 7670000]]
+    crs = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32622"}}
+    feature = {"type": "Feature", "properties": {}, "geometry": {"type": "Polygon", "coordinates": [ring]}}
+    path.write_text(json.dumps({"type": "FeatureCollection", "crs": crs, "features": [feature]}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def reference(listing: Path, rock: Path, client: Client, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cube of a run that nothing disturbed."""
+    output = tmp_path_factory.mktemp("reference") / "cube.zarr"
+    report = run_plan(make_plan(make_workflow(listing, output, stable={"area": str(rock)})), client)
+    assert report.published
+    return output
+
+
+def values_of(cube: Path) -> xr.Dataset:
+    return open_cube(str(cube))[NAMES].load()
+
+
+def test_the_cube_holds_the_motion(reference: Path) -> None:
+    cube = open_cube(str(reference)).load()
+    moving = cube.sel(x=slice(561300, None))
+    kept = moving["status"] == Status.MEASURED
+    assert float(kept.mean()) > 0.85
+    days = cube["date_dt"].values
+    assert sorted(days) == [5, 5, 5, 10, 10]
+    pixels = float(cube["scale_factor"].mean()) * days / 365.25 / 10
+    steps = days / 5
+    np.testing.assert_allclose(cube["vx_stable_shift"] * pixels, STEP[0] * steps, atol=0.02)
+    np.testing.assert_allclose(cube["vy_stable_shift"] * pixels, -STEP[1] * steps, atol=0.02)
+    left = np.hypot(moving["vx"], moving["vy"]).where(kept) * moving["date_dt"] / 365.25 / 10
+    assert float(left.median()) < 0.05
+    assert verify_cube(str(reference)).problems == ()
+
+
+def test_a_run_gives_what_the_steps_give_by_hand(reference: Path, listing: Path, rock: Path, tmp_path: Path) -> None:
+    plan = make_plan(make_workflow(listing, tmp_path / "cube.zarr", stable={"area": str(rock)}))
+    workflow = plan.workflow
+    around = plan.reach + 8 * plan.margin
+    pad = -(-around // 8) * 8
+    wide = plan.grid.window(slice(-pad, plan.grid.height + pad), slice(-pad, plan.grid.width + pad))
+    stack = open_stack(plan.scenes, asset="nir", grid=wide, chunks=-1)
+    motion = clean(match_stack(prefilter(stack, workflow.prefilter), plan.pairs, workflow.matcher), workflow.outliers, workflow.fill)
+    inside = motion.sel(x=plan.nodes.x, y=plan.nodes.y).compute(scheduler="synchronous")
+    by_hand = to_velocity(inside, *find_shifts(inside, workflow.stable))
+    xr.testing.assert_identical(values_of(reference)[NAMES].drop_vars(["mapping", "spatial_ref"], errors="ignore").drop_attrs(),
+                                by_hand[NAMES].drop_vars(["mapping", "spatial_ref"], errors="ignore").drop_attrs())  # fmt: skip
+
+
+@pytest.mark.parametrize(("tile", "side"), [(64, 1), (96, 2), (512, 4)])
+def test_tiles_and_waves_do_not_change_a_number(
+    reference: Path, listing: Path, rock: Path, client: Client, tmp_path: Path, tile: int, side: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ftrack.forecast.LARGEST_SIDE", side)
+    plan = make_plan(make_workflow(listing, tmp_path / "cube.zarr", run={"tile": tile}, stable={"area": str(rock)}))
+    assert max(max(wave.height, wave.width) for wave in plan.waves) <= side
+    assert run_plan(plan, client).published
+    xr.testing.assert_equal(values_of(tmp_path / "cube.zarr"), values_of(reference))
+
+
+def test_a_finished_run_has_nothing_to_do(reference: Path, listing: Path, rock: Path, client: Client) -> None:
+    before = {path: path.stat().st_mtime_ns for path in reference.parent.rglob("*") if path.is_file()}
+    events: list[Event] = []
+    plan = make_plan(make_workflow(listing, reference, stable={"area": str(rock)}))
+    report = run_plan(plan, client, events.append)
+    assert [event.kind for event in events] == ["unchanged"]
+    assert report.published and report.resumed == report.blocks == 12 and report.measured > 0 and not report.failed
+    assert {path: path.stat().st_mtime_ns for path in reference.parent.rglob("*") if path.is_file()} == before
+
+
+def test_another_plan_does_not_touch_a_finished_cube(reference: Path, listing: Path, rock: Path, client: Client) -> None:
+    before = bytes_of(reference)
+    changed = make_workflow(listing, reference, stable={"area": str(rock)}, matcher={"search_radius": 4})
+    with pytest.raises(Stop, match=r"finished cube of another run.*--set output=PATH"):
+        make_plan(changed)
+    elsewhere = make_plan(changed.model_copy(update={"output": str(reference.parent / "other.zarr")}))
+    with pytest.raises(Stop, match="finished cube of another run"):
+        run_plan(replace(elsewhere, workflow=changed), client)
+    assert bytes_of(reference) == before
+
+
+def test_progress_is_told_block_by_block(listing: Path, client: Client, tmp_path: Path) -> None:
+    events: list[Event] = []
+    plan = make_plan(make_workflow(listing, tmp_path / "cube.zarr"))
+    report = run_plan(plan, client, events.append)
+    for phase in ("match", "velocity"):
+        told = [event for event in events if event.kind == "block" and event.phase == phase]
+        assert [event.done for event in told] == list(range(1, 13))
+        assert {event.total for event in told} == {12}
+        assert all(event.rate > 0 for event in told)
+        assert told[-1].seconds_left == 0
+        assert {event.record.block for event in told if event.record} == {block.id for block in plan.blocks}
+    assert events[-1].kind == "published"
+    assert report.published and report.failed == () and report.resumed == 0
+
+
+def test_records_say_what_was_measured_and_only_what_is_needed_stays(reference: Path, listing: Path, rock: Path) -> None:
+    plan = make_plan(make_workflow(listing, reference, stable={"area": str(rock)}))
+    records = read_records(plan.folder, plan.run_id)
+    assert len(records) == 2 * len(plan.blocks)
+    measured = int((values_of(reference)["status"] == Status.MEASURED).sum())
+    assert sum(sum(records["match", block.id].measured) for block in plan.blocks) == measured
+    assert sorted(path.name for path in Path(plan.folder).iterdir()) == ["blocks", "plan.json", "shifts"]
+    assert all(path.stat().st_size < 2000 for path in Path(plan.folder, "blocks").iterdir())
+
+
+def test_ground_without_images_is_empty_which_is_a_result(listing: Path, client: Client, tmp_path: Path) -> None:
+    wide = {"bounds": [559000, 7668000, 561000, 7670000]}
+    report = run_plan(make_plan(make_workflow(listing, tmp_path / "cube.zarr", grid=wide)), client)
+    assert report.published and 0 < report.empty < report.blocks
+    status = open_cube(str(tmp_path / "cube.zarr"))["status"].sel(x=slice(None, 559800)).load()
+    assert bool((status == Status.NO_DATA).all())
+    assert verify_cube(str(tmp_path / "cube.zarr")).problems == ()
+
+
+@pytest.mark.parametrize("damage", ["a corner", "all of it"])
+def test_an_unreadable_scene_costs_its_own_pairs_and_is_taken_up_when_it_is_repaired(
+    reference: Path, rock: Path, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    monkeypatch.setattr("ftrack.rasters.FIRST_WAIT", 0.001)
+    listing = make_archive(tmp_path / "archive")
+    damaged = tmp_path / "archive" / "image_2.tif"
+    good = damaged.read_bytes()
+    with rasterio.open(damaged) as image:
+        start, size = (int(image.get_tag_item(f"BLOCK_{name}_3_2", "TIFF", bidx=1)) for name in ("OFFSET", "SIZE"))
+    damaged.write_bytes(good[:start] + bytes(size) + good[start + size :] if damage == "a corner" else b"")
+    plan = make_plan(make_workflow(listing, tmp_path / "cube.zarr", stable={"area": str(rock)}))
+    events: list[Event] = []
+    report = run_plan(plan, client, events.append)
+    assert not report.published
+    assert 0 < len(report.failed) <= report.blocks
+    assert (len(report.failed) < report.blocks) is (damage == "a corner")
+    image = next(scene.image_id for scene in plan.scenes if scene.id == "S2A_2")
+    without = {number for number, pair in enumerate(plan.pairs) if image not in (pair.reference, pair.secondary)}
+    for record in report.failed:
+        assert record.scene == "S2A_2" and "image_2.tif" in record.reason
+        assert set(record.lost) == set(range(len(plan.pairs))) - without
+        assert {number for number, count in enumerate(record.measured) if count} <= without
+    assert sum(sum(record.measured) for record in report.failed) > 0
+    assert any("S2A_2" in event.message for event in events)
+    assert [event.done for event in events if event.phase == "match"][-1] == report.blocks - len(report.failed)
+    with pytest.raises(Stop, match="not a published cube"):
+        open_cube(str(tmp_path / "cube.zarr"))
+
+    still = run_plan(make_plan(plan.workflow), client)
+    assert not still.published and {record.block: record.lost for record in still.failed} == {r.block: r.lost for r in report.failed}
+    damaged.write_bytes(good)
+    again = run_plan(make_plan(plan.workflow), client)
+    assert again.published and again.failed == ()
+    assert again.resumed == report.blocks - len(report.failed)
+    assert chunks_of(tmp_path / "cube.zarr") == chunks_of(reference)
+
+
+def chunks_of(cube: Path) -> dict[str, str]:
+    return {name: value for name, value in bytes_of(cube).items() if not name.endswith("zarr.json")}
+
+
+def test_an_interrupted_run_goes_on_and_reads_no_image_for_what_is_measured(
+    reference: Path, rock: Path, client: Client, tmp_path: Path
+) -> None:
+    listing = make_archive(tmp_path / "archive")
+    plan = make_plan(make_workflow(listing, tmp_path / "cube.zarr", stable={"area": str(rock)}))
+
+    def interrupt_at(phase: str, number: int) -> Callable[[Event], None]:
+        def listen(event: Event) -> None:
+            if event.kind == "block" and event.phase == phase and event.done >= number:
+                raise KeyboardInterrupt
+
+        return listen
+
+    with pytest.raises(KeyboardInterrupt):
+        run_plan(plan, client, interrupt_at("match", 5))
+    assert not client.processing() or not any(client.processing().values())
+    with pytest.raises(KeyboardInterrupt):
+        run_plan(plan, client, interrupt_at("velocity", 3))
+    for image in (tmp_path / "archive").glob("*.tif"):
+        image.unlink()
+    report = run_plan(plan, client)
+    assert report.published and report.resumed == 12
+    assert chunks_of(tmp_path / "cube.zarr") == chunks_of(reference)
+
+
+DRIVER = """
+import sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+from small_run import make_workflow
+from ftrack.cluster import open_client
+from ftrack.plan import make_plan
+from ftrack.run import run_plan
+if __name__ == "__main__":
+    plan = make_plan(make_workflow(Path({listing!r}), {output!r}, stable={{"area": {rock!r}}}))
+    with open_client(plan.workflow.cluster) as client:
+        run_plan(plan, client, lambda event: print(event.kind, event.phase, event.done, flush=True))
+"""
+
+
+def test_killing_the_driver_changes_no_byte(reference: Path, listing: Path, rock: Path, client: Client, tmp_path: Path) -> None:
+    output = tmp_path / "cube.zarr"
+    script = tmp_path / "driver.py"
+    script.write_text(DRIVER.format(tests=str(Path(__file__).parent), listing=str(listing), output=str(output), rock=str(rock)))
+    for last in ("block match 4", "block velocity 3"):
+        with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as driver:
+            assert driver.stdout is not None
+            for line in driver.stdout:
+                if line.startswith((last, "published")):
+                    break
+            os.kill(driver.pid, signal.SIGKILL)
+        with pytest.raises(Stop):
+            open_cube(str(output))
+    begun = time.monotonic()
+    plan = make_plan(make_workflow(listing, output, stable={"area": str(rock)}))
+    report = run_plan(plan, client)
+    assert report.published and report.resumed == 12
+    assert time.monotonic() - begun < 60
+    assert chunks_of(output) == chunks_of(reference)
+    assert verify_cube(str(output)).problems == ()
