@@ -28,7 +28,6 @@ WORKER_ENVIRONMENT: Mapping[str, str] = {
 
 CONFIGURATION: Mapping[str, object] = {
     "distributed.scheduler.worker-saturation": 1.1,
-    "distributed.scheduler.allowed-failures": 10,
     "distributed.comm.timeouts.connect": "30s",
     # The profiler calls sys._current_frames, which hangs a worker for good in Python before 3.11.9 (python/cpython#106883).
     "distributed.worker.profile.enabled": False,

@@ -17,6 +17,9 @@ from ftrack.store import put, store_at, told_apart
 Phase = Literal["match", "velocity"]
 Outcome = Literal["ok", "empty", "failed"]
 
+AT_ONCE = 100
+"""Objects that are removed at the same time."""
+
 SECRET = re.compile(r"(https?://[^\s?'\"]+|/vsicurl/[^\s?'\"]+)\?[^\s'\"]*")
 
 
@@ -115,8 +118,16 @@ def _contents(folder: str, prefix: str) -> list[tuple[str, bytes]]:
 
 def remove(folder: str, name: str = "") -> None:
     """Remove what is stored in a folder, or in one folder below it; nothing happens if there is none."""
+    store = store_at(folder)
+
+    async def delete() -> None:
+        keys = [key async for key in store.list_prefix(f"{name}/" if name else "")]
+        for start in range(0, len(keys), AT_ONCE):
+            await asyncio.gather(*(store.delete(key) for key in keys[start : start + AT_ONCE]))
+        await store.delete_dir(name)
+
     with told_apart(folder):
-        sync(store_at(folder).delete_dir(name))
+        sync(delete())
 
 
 def _parse(name: str, content: bytes) -> Record:

@@ -64,3 +64,13 @@ def test_reasons_name_the_cause_without_signatures() -> None:
     assert "scene S2A_1" in text
     assert "https://host/a.tif at all" in text
     assert "SECRET" not in text
+
+
+def test_only_what_is_named_is_removed(folder: str) -> None:
+    for key in ("motion/dx/c/0/0/0", "motion/dx/zarr.json", "motionless/a", "plan.json"):
+        put(folder, key, b"x")
+    remove(folder, "motion")
+    assert [get(folder, key) for key in ("motion/dx/c/0/0/0", "motion/dx/zarr.json")] == [None, None]
+    assert [get(folder, key) for key in ("motionless/a", "plan.json")] == [b"x", b"x"]
+    remove(folder)
+    assert get(folder, "plan.json") is None
