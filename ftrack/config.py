@@ -20,12 +20,13 @@ from ftrack.extent import read_area, read_dates
 from ftrack.matchers import NCC
 from ftrack.pairs import PairSettings
 from ftrack.prefilters import HighPass, Prefilter
+from ftrack.prior import PriorSettings
 from ftrack.scenes import SceneQuery
 from ftrack.settings import Settings, kind_of, models_in, nearest, option
 from ftrack.stable import StableSettings
 from ftrack.stack import GridSettings, MaskSettings
 
-PATHS = ("scenes.catalog", "scenes.area", "stable.area", "stable.reference", "output")
+PATHS = ("scenes.catalog", "scenes.area", "prior.vx", "prior.vy", "stable.area", "stable.reference", "output")
 """Settings that name a file: relative to the workflow file, and with ``${VARIABLE}`` and ``~`` filled in."""
 
 RESOURCES: dict[str, Any] = {
@@ -128,6 +129,7 @@ class Workflow(Settings):
     pairs: PairSettings = option(PairSettings(), "which images are compared")
     prefilter: Prefilter = option(HighPass(), "how images are enhanced before they are compared")
     matcher: NCC = option(NCC(), "how displacement is measured")
+    prior: PriorSettings = option(PriorSettings(), "the velocity around which displacement is searched")
     outliers: Outliers = option(Outliers(), "which vectors are taken out")
     fill: Fill = option(Fill(), "which holes are filled")
     stable: StableSettings = option(StableSettings(), "ground that does not move, from which misregistration is found")

@@ -103,8 +103,8 @@ def match_array(
         raise Stop("there are no pairs to match; widen min_days and max_days of choose_pairs")
     indices, used = _find_images(stack, pairs)
     expected = [_expected(prior, pair, grid, nodes) for pair in pairs]
-    reach = max((math.ceil(float(np.nanmax(np.abs(part), initial=0.0))) for p in expected for part in p), default=0)
-    halo = matcher.halo + (reach + matcher.halo // 4 if prior is not None else 0)
+    largest = max(float(np.max(np.abs(np.nan_to_num(part)), initial=0.0)) for p in expected for part in p)
+    halo = halo_with(matcher, largest)
     images = _merge_short(_as_dask(stack.isel(time=used)).rechunk({0: -1}), halo, (1, 2), "matching")
     starts = tuple(tuple(int(v) for v in np.cumsum((0, *images.chunks[axis]))) for axis in (1, 2))
     counts = tuple(_count_nodes(where, edges) for where, edges in zip((nodes.rows, nodes.columns), starts, strict=True))
@@ -114,6 +114,11 @@ def match_array(
         chunks=((len(MOTION),), (len(pairs),), *counts), dtype=np.float32, meta=np.empty((0, 0, 0, 0), np.float32),
     )  # fmt: skip
     return matched
+
+
+def halo_with(matcher: Matcher, largest: float) -> int:
+    """Return the pixels needed around a node where the search is centred up to ``largest`` px away."""
+    return matcher.halo + (math.ceil(largest) + matcher.halo // 4 if largest > 0.0 else 0)
 
 
 def clean(motion: xr.Dataset, outliers: Outliers | None = None, fill: Fill | None = None) -> xr.Dataset:
@@ -138,11 +143,11 @@ def clean_array(values: da.Array, outliers: Outliers, fill: Fill) -> da.Array:
         cleaned: da.Array = da.map_blocks(clean_tile, values, outliers=outliers, fill=fill, dtype=np.float32)
         return cleaned
     merged = _merge_short(values, halo, (2, 3), "cleaning")
-    cleaned = da.map_overlap(
+    overlapped: da.Array = da.map_overlap(
         clean_tile, merged, outliers=outliers, fill=fill, depth={0: 0, 1: 0, 2: halo, 3: halo}, boundary=_outside(4),
         trim=True, allow_rechunk=False, dtype=np.float32, meta=np.empty((0, 0, 0, 0), np.float32),
     )  # fmt: skip
-    return cleaned
+    return overlapped
 
 
 def _match_block(

@@ -20,11 +20,13 @@ from ftrack.forecast import PROCESS, Forecast, forecast, wave_side
 from ftrack.grid import Grid, node_grid, nodes_on
 from ftrack.labels import sort_pairs
 from ftrack.lattice import choose_grid, frames_of
+from ftrack.match import halo_with
 from ftrack.pairs import Pair, choose_pairs
 from ftrack.passes import group_images
+from ftrack.prior import largest_speed, read_prior
 from ftrack.refuse import outlines_of, refuse_full_disk, refuse_large_chips, refuse_other_output, refuse_oversize, refuse_small_tiles
 from ftrack.scenes import find_scenes
-from ftrack.schema import ALGORITHM_VERSION
+from ftrack.schema import ALGORITHM_VERSION, DAYS_PER_YEAR
 from ftrack.stac import Scene, asset_of, read_scene
 from ftrack.tiling import BATCH, Block, Tiling, Wave, blocks_of, snap_to_nodes, wave_window, waves_of
 from ftrack.workers import size_workers
@@ -47,6 +49,8 @@ class Plan:
         In the order of the cube.
     grid : Grid
         Pixels of the area; its edges lie on the lattice of nodes.
+    fastest : float
+        Largest component of the expected velocity, m/yr.
     wave_side : int
         Largest number of tiles along the side of a wave.
     bytes_to_read : int
@@ -59,6 +63,7 @@ class Plan:
     scenes: tuple[Scene, ...]
     pairs: tuple[Pair, ...]
     grid: Grid
+    fastest: float = 0.0
     wave_side: int = 1
     bytes_to_read: int = 0
     versions: Mapping[str, str] = field(default_factory=dict, compare=False)
@@ -89,7 +94,9 @@ class Plan:
     @property
     def reach(self) -> int:
         """Pixels that the matcher and the prefilter need around a node."""
-        return reach_of(self.workflow)
+        days = max((pair.temporal_baseline for pair in self.pairs), default=0.0)
+        largest = self.fastest / DAYS_PER_YEAR * days / self.grid.resolution
+        return halo_with(self.workflow.matcher, largest) + self.workflow.prefilter.halo
 
     @property
     def margin(self) -> int:
@@ -159,13 +166,15 @@ def make_plan(workflow: Workflow, scenes: Iterable[Scene] | None = None) -> Plan
         raise Stop("there are no scenes to make a plan of")
     for scene in found:
         asset_of(scene, workflow.scenes.asset)
-    refuse_small_tiles(workflow)
+    refuse_small_tiles(workflow, workflow.matcher.halo)
     area = workflow.scenes.area
     pairs = sort_pairs(choose_pairs(found, workflow.pairs, area=area))
     used = _scenes_in(found, pairs)
     grid = snap_to_nodes(choose_grid(used, workflow.scenes.asset, area, workflow.grid), workflow.matcher.spacing)
     refuse_large_chips(workflow, used, pairs, grid)
     plan = Plan(workflow=workflow, scenes=used, pairs=pairs, grid=grid, versions=package_versions())
+    plan = replace(plan, fastest=largest_speed(read_prior(workflow.prior, plan.nodes)))
+    refuse_small_tiles(workflow, plan.reach - workflow.prefilter.halo)
     workers = size_workers(workflow.cluster)
     plan = replace(plan, wave_side=wave_side(plan.tiling, plan.forecast.images, (plan.reach, plan.margin), workers))
     refuse_oversize(plan.forecast, workers)
@@ -194,11 +203,6 @@ def _scenes_in(scenes: Iterable[Scene], pairs: Sequence[Pair]) -> tuple[Scene, .
 def package_versions() -> dict[str, str]:
     """Return the versions of the packages that numbers depend on."""
     return {name: version(name) for name in PACKAGES}
-
-
-def reach_of(workflow: Workflow) -> int:
-    """Return the pixels that the matcher and the prefilter need around a node."""
-    return workflow.matcher.halo + workflow.prefilter.halo
 
 
 def _bytes_to_read(plan: Plan) -> int:
@@ -267,6 +271,7 @@ def write_plan(plan: Plan) -> str:
         "versions": dict(plan.versions),
         "workflow": plan.workflow.model_dump(mode="json"),
         "grid": asdict(plan.grid),
+        "fastest": plan.fastest,
         "wave_side": plan.wave_side,
         "bytes_to_read": plan.bytes_to_read,
         "pairs": [
@@ -296,6 +301,7 @@ def read_plan(text: str, where: str = "plan.json") -> Plan:
             scenes=tuple(replace(read_scene(entry["item"], prefer), image_id=entry["image_id"]) for entry in values["scenes"]),
             pairs=tuple(_read_pair(entry) for entry in values["pairs"]),
             grid=Grid(**values["grid"]),
+            fastest=values["fastest"],
             wave_side=values["wave_side"],
             bytes_to_read=values["bytes_to_read"],
             versions=values["versions"],

@@ -27,13 +27,13 @@ COMPRESSED = 0.5
 """Least share of its size that a cube with many vectors takes on disk."""
 
 
-def refuse_small_tiles(workflow: Workflow) -> None:
-    """Raise ``Stop`` if a tile is smaller than the halo that has to be taken from its neighbours."""
+def refuse_small_tiles(workflow: Workflow, search: int) -> None:
+    """Raise ``Stop`` if a tile is smaller than the halo that has to be taken from its neighbours; ``search`` is the matcher's, px."""
     spacing = workflow.matcher.spacing
     tile = workflow.run.tile // spacing * spacing
     margin = clean_halo(workflow.outliers, workflow.fill)
     needs = {
-        "the matcher (half a chip and the search radius)": workflow.matcher.halo,
+        "the matcher (half a chip, the search radius and the prior)": search,
         "the prefilter": workflow.prefilter.halo,
         f"outliers and fill ({margin} nodes)": margin * spacing,
     }

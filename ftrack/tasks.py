@@ -15,10 +15,11 @@ from dask.delayed import delayed
 
 from ftrack.cube import read_block, write_block
 from ftrack.errors import Retry
-from ftrack.grid import Grid
+from ftrack.grid import Grid, grid_of, node_grid
 from ftrack.ground import Calibration, calibrate
 from ftrack.match import clean_array, match_array, prefilter
 from ftrack.plan import Plan
+from ftrack.prior import read_prior
 from ftrack.records import Phase, Record, write_record
 from ftrack.schema import MOTION, VELOCITY, Status
 from ftrack.stable import FLAT, Shift, StableSettings, fit_shift
@@ -130,7 +131,8 @@ def measure_wave(plan: Plan, wave: Wave, numbers: Sequence[int]) -> da.Array:
         chunks=(-1, *window.chunks),
     )
     filtered = prefilter(stack, workflow.prefilter)
-    motion = match_array(filtered, pairs, workflow.matcher, window=window.nodes)
+    prior = read_prior(workflow.prior, node_grid(grid_of(filtered), window.nodes))
+    motion = match_array(filtered, pairs, workflow.matcher, prior=prior, window=window.nodes)
     cleaned = clean_array(motion, workflow.outliers, workflow.fill)
     height, width = cleaned.shape[2:]
     inside: da.Array = cleaned[:, :, window.margin : height - window.margin, window.margin : width - window.margin]

@@ -112,6 +112,21 @@ def test_tiles_and_waves_do_not_change_a_number(
     xr.testing.assert_equal(values_of(tmp_path / "cube.zarr"), values_of(reference))
 
 
+def test_a_prior_reaches_motion_beyond_the_search(listing: Path, client: Client, tmp_path: Path) -> None:
+    def measured(name: str, **changes: object) -> np.ndarray:
+        narrow = {"kind": "ncc", "chip_sizes": [16], "spacing": 8, "search_radius": 1}
+        workflow = make_workflow(listing, tmp_path / name, matcher=narrow, pairs={"min_days": 9, "max_days": 11}, **changes)
+        assert run_plan(make_plan(workflow), client).published
+        return np.asarray(values_of(tmp_path / name)["vx"].values)
+
+    per_year = 365.25 / 5 * 10.0
+    vx, vy = STEP[0] * per_year, -STEP[1] * per_year
+    assert np.isfinite(measured("without.zarr")).mean() < 0.1
+    found = measured("with.zarr", prior={"vx": vx, "vy": vy})
+    assert np.isfinite(found).mean() > 0.5
+    assert np.nanmedian(found) == pytest.approx(vx, rel=0.02)
+
+
 def test_a_finished_run_has_nothing_to_do(reference: Path, listing: Path, rock: Path, client: Client) -> None:
     before = {path: path.stat().st_mtime_ns for path in reference.parent.rglob("*") if path.is_file()}
     events: list[Event] = []

@@ -24,6 +24,10 @@ AGREEMENT = 1.5
 """A chip is confirmed where the peak of the next larger chip lies within this many pixels of its own."""
 
 
+SLACK = 0.05
+"""Share of the variance that interpolation itself may leave unexplained."""
+
+
 @njit(nogil=True, cache=True, error_model="numpy")
 def choose_chips(surfaces, quality, images, geometry, limits, wanted, out):
     """Fill the measurement of every wanted node.
@@ -91,7 +95,7 @@ def _judge(surfaces, quality, limits, sizes, c, i, j):
 def _explains(likeness, peak, distance):
     """Say whether a solution explains the chip well enough for its distance from the whole-pixel peak."""
     left, left_before = 1.0 - likeness * likeness, 1.0 - peak * peak
-    return left_before >= BETTER * left if distance > NEAR else left <= BETTER * left_before
+    return left_before >= BETTER * left if distance > NEAR else left <= BETTER * left_before + SLACK
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
