@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 
-def correlation_surface(reference: np.ndarray, secondary: np.ndarray, row: int, column: int, chip: int, radius: int, min_valid: float = 0.6) -> np.ndarray:
+def correlation_surface(
+    reference: np.ndarray, secondary: np.ndarray, row: int, column: int, chip: int, radius: int, min_valid: float = 0.6
+) -> np.ndarray:
     """Zero-normalised correlation at every offset, over the pixels that both images have, in float64."""
     width = 2 * radius + 1
     surface = np.full((width, width), np.nan)
