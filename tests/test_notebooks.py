@@ -1,0 +1,53 @@
+"""The notebooks run from the first cell to the last on a cube that has just been made, and are kept without outputs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+import rasterio
+from nbclient import NotebookClient
+from small_run import make_archive, make_workflow
+
+import ftrack as ft
+
+FOLDER = Path(__file__).resolve().parent.parent / "workflows"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+
+
+@pytest.fixture(scope="module")
+def cube(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cube")
+    workflow = make_workflow(make_archive(folder / "archive"), folder / "velocity.zarr")
+    with ft.open_client(workflow.cluster) as client:
+        report = ft.run_plan(ft.make_plan(workflow), client)
+    assert report.published
+    return Path(report.output)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_are_kept_without_outputs(path: Path) -> None:
+    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    assert cells and all(cell.outputs == [] and cell.execution_count is None for cell in cells)
+
+
+def test_a_cube_is_read_drawn_averaged_and_exported(cube: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FTRACK_CUBE", str(cube))
+    notebook = nbformat.read(FOLDER / "read_a_cube.ipynb", as_version=4)
+    NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    drawn = [output for output in outputs if "image/png" in output.get("data", {})]
+    assert len(drawn) == 3
+    with rasterio.open(tmp_path / "mean_velocity.tif") as made:
+        bands = {name: made.read(number + 1) for number, name in enumerate(made.descriptions)}
+        assert made.crs.to_epsg() == 32622
+        assert np.isnan(made.nodata)
+    known = np.isfinite(bands["vx"])
+    assert known.mean() > 0.5
+    # The texture of the archive moves by (1.3, -0.7) px of 10 m in 5 days: to the right and up, which is east and north.
+    per_year = 10 * 365.25 / 5 / float(np.median(bands["scale_factor"]))
+    assert np.median(bands["vx"][known]) == pytest.approx(1.3 * per_year, abs=0.05 * per_year)
+    assert np.median(bands["vy"][known]) == pytest.approx(0.7 * per_year, abs=0.05 * per_year)
+    assert np.all(bands["vx_error_low"][known] <= bands["vx_error_high"][known] * 1.0001)
