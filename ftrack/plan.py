@@ -27,6 +27,7 @@ from ftrack.prior import largest_speed, read_prior
 from ftrack.refuse import outlines_of, refuse_full_disk, refuse_large_chips, refuse_other_output, refuse_oversize, refuse_small_tiles
 from ftrack.scenes import find_scenes
 from ftrack.schema import ALGORITHM_VERSION, DAYS_PER_YEAR
+from ftrack.stable import stable_nodes
 from ftrack.stac import Scene, asset_of, read_scene
 from ftrack.tiling import BATCH, Block, Tiling, Wave, blocks_of, snap_to_nodes, wave_window, waves_of
 from ftrack.workers import size_workers
@@ -157,7 +158,8 @@ def make_plan(workflow: Workflow, scenes: Iterable[Scene] | None = None) -> Plan
     ------
     Stop
         There are no scenes or no pairs, the asset or its CRS is missing, the area is off the scenes, chips are larger than what
-        the images have in common, tiles are smaller than the halo, or a block does not fit into the memory of a worker.
+        the images have in common, tiles are smaller than the halo, a prior or stable ground cannot be read, or a block does not
+        fit into the memory of a worker.
     Retry
         The catalogue cannot be reached.
     """
@@ -175,6 +177,7 @@ def make_plan(workflow: Workflow, scenes: Iterable[Scene] | None = None) -> Plan
     plan = Plan(workflow=workflow, scenes=used, pairs=pairs, grid=grid, versions=package_versions())
     plan = replace(plan, fastest=largest_speed(read_prior(workflow.prior, plan.nodes)))
     refuse_small_tiles(workflow, plan.reach - workflow.prefilter.halo)
+    stable_nodes(workflow.stable, plan.nodes)
     workers = size_workers(workflow.cluster)
     plan = replace(plan, wave_side=wave_side(plan.tiling, plan.forecast.images, (plan.reach, plan.margin), workers))
     refuse_oversize(plan.forecast, workers)

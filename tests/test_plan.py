@@ -141,6 +141,11 @@ def test_images_that_share_too_little_for_a_chip_are_refused(tmp_path: Path) -> 
         make_plan(make_workflow(listing, tmp_path / "cube.zarr", matcher={"chip_sizes": 64}, pairs={"min_overlap": 0}, run={"tile": 128}))
 
 
+def test_stable_ground_that_cannot_be_read_is_refused(workflow: Callable[..., Workflow]) -> None:
+    with pytest.raises(Stop, match="nowhere"):
+        make_plan(workflow(stable={"area": "/nowhere.geojson"}))
+
+
 def test_an_empty_list_of_scenes_is_refused(workflow: Callable[..., Workflow]) -> None:
     with pytest.raises(Stop, match="no scenes"):
         make_plan(workflow(), [])
@@ -198,5 +203,6 @@ def test_batches_hold_the_pairs_in_order(tmp_path: Path) -> None:
     plan = make_plan(make_workflow(listing, tmp_path / "cube.zarr", matcher={"chip_sizes": 16}, pairs={"max_days": 30}))
     assert len(plan.pairs) == 105 and plan.tiling.batches == 2
     assert (*plan.pairs_of(0), *plan.pairs_of(1)) == plan.pairs
-    assert {scene.image_id for scene in plan.scenes_in(plan.pairs_of(1))} == {n for p in plan.pairs_of(1) for n in (p.reference, p.secondary)}
+    named = {name for pair in plan.pairs_of(1) for name in (pair.reference, pair.secondary)}
+    assert {scene.image_id for scene in plan.scenes_in(plan.pairs_of(1))} == named
     assert np.all(np.diff([pair.mid_date.timestamp() for pair in plan.pairs]) >= 0)
