@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -87,15 +88,16 @@ def demo_archive(size: int = 1024, scenes: int = 8) -> ArchiveSettings:
 
 
 def demo_workflow(archive: Archive, folder: Path) -> Path:
-    """Write the workflow file that makes a cube of a simulated archive, and return its path."""
+    """Write the workflow file that makes a cube of a simulated archive, and return its path; its paths are relative to it."""
+    catalog, rock = (os.path.relpath(path, folder) for path in (archive.collection, archive.rock_outline))
     workflow = Workflow.read(
         {
             "name": "Simulated outlet glacier",
-            "scenes": {"catalog": str(archive.collection), "asset": "nir", "mask": {"asset": "scl", "values": [0, 8, 9]}},
+            "scenes": {"catalog": catalog, "asset": "nir", "mask": {"asset": "scl", "values": [0, 8, 9]}},
             "pairs": PAIRS,
             "matcher": MATCHER,
-            "stable": {"area": str(archive.rock_outline)},
-            "output": str(folder / "velocity.zarr"),
+            "stable": {"area": rock},
+            "output": "velocity.zarr",
         }
     )
     path = folder / "workflow.yaml"

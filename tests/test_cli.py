@@ -233,8 +233,9 @@ def test_an_unreadable_scene_fails_its_blocks_and_a_second_run_takes_them_up(tmp
     assert ftrack("verify", tmp_path / "velocity.zarr").exit_code == 0
 
 
-def test_the_demo_compares_with_the_truth_and_draws(tmp_path: Path) -> None:
-    folder = tmp_path / "demo"
+def test_the_demo_compares_with_the_truth_and_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = Path("demo")
     result = ftrack("demo", "--folder", folder, "--size", "256", "--scenes", "3", "--cluster", "threads")
     assert result.exit_code == 0, result.output
     for expected in ("median error on stable ground", "median error on ice", "RMSE", "m/yr", "wrong by over 1 px"):
