@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from ftrack.schema import MOTION, VELOCITY
@@ -36,7 +35,7 @@ class Forecast(NamedTuple):
     Attributes
     ----------
     images : int
-        Most images in a batch.
+        Most images that are in memory together.
     block_memory, wave_memory : int
         Bytes in memory while a block is measured, and of the pixels of a wave.
     vectors : int
@@ -55,22 +54,22 @@ class Forecast(NamedTuple):
     tasks: int
 
 
-def forecast(tiling: Tiling, images: Sequence[int], side: int, around: tuple[int, int]) -> Forecast:
+def forecast(tiling: Tiling, images: int, side: int, around: tuple[int, int]) -> Forecast:
     """Predict what a run will need.
 
     Parameters
     ----------
     tiling : Tiling
         The cut.
-    images : sequence of int
-        Number of images in every batch.
+    images : int
+        Most images that are in memory together.
     side : int
         Largest number of tiles along the side of a wave.
     around : (int, int)
         Pixels (reach) and nodes (margin) that are needed around a tile.
     """
     reach, margin = around
-    s, most = tiling.spacing, max(images)
+    s = tiling.spacing
     pad = -(-reach // s) * s
     tile = min(tiling.tile, max(tiling.rows, tiling.columns)) * s
     chunk = tile + 2 * (margin * s + pad)
@@ -78,9 +77,9 @@ def forecast(tiling: Tiling, images: Sequence[int], side: int, around: tuple[int
     bytes_of_node = 4 * len(MOTION)
     vectors = tiling.rows * tiling.columns * tiling.pairs
     return Forecast(
-        images=most,
-        block_memory=int(COPIES * most * chunk**2 * PIXEL + 3 * nodes * bytes_of_node),
-        wave_memory=int(HELD * most * wave_pixels(tiling, side, reach, margin) * PIXEL),
+        images=images,
+        block_memory=int(COPIES * images * chunk**2 * PIXEL + 3 * nodes * bytes_of_node),
+        wave_memory=int(HELD * images * wave_pixels(tiling, side, reach, margin) * PIXEL),
         vectors=vectors,
         stored=vectors * sum(_size(variable.dtype) for variable in (*MOTION, *VELOCITY)),
         tasks=tiling.batches * tiling.tile_rows * tiling.tile_columns,

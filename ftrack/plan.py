@@ -29,7 +29,7 @@ from ftrack.scenes import find_scenes
 from ftrack.schema import ALGORITHM_VERSION, DAYS_PER_YEAR
 from ftrack.stable import stable_nodes
 from ftrack.stac import Scene, asset_of, read_scene
-from ftrack.tiling import BATCH, Block, Tiling, Wave, blocks_of, snap_to_nodes, wave_window, waves_of
+from ftrack.tiling import BATCH, IMAGES, Block, Tiling, Wave, blocks_of, group_pairs, snap_to_nodes, wave_window, waves_of
 from ftrack.workers import size_workers
 
 FORMAT = 1
@@ -140,7 +140,8 @@ class Plan:
     @cached_property
     def forecast(self) -> Forecast:
         """What the run will need."""
-        images = [len({name for pair in self.pairs_of(b) for name in (pair.reference, pair.secondary)}) for b in range(self.tiling.batches)]
+        groups = [group for batch in range(self.tiling.batches) for group in groups_of(self.pairs_of(batch))]
+        images = max(len({name for pair in group for name in (pair.reference, pair.secondary)}) for group in groups)
         return forecast(self.tiling, images, self.wave_side, (self.reach, self.margin))
 
 
@@ -203,6 +204,12 @@ def _scenes_in(scenes: Iterable[Scene], pairs: Sequence[Pair]) -> tuple[Scene, .
     return tuple(sorted((scene for scene in scenes if scene.image_id in images), key=lambda s: (s.time, s.id)))
 
 
+def groups_of(pairs: Sequence[Pair]) -> tuple[tuple[Pair, ...], ...]:
+    """Return some pairs of a batch in groups whose images are in memory together."""
+    groups = group_pairs([(pair.reference, pair.secondary) for pair in pairs], IMAGES)
+    return tuple(tuple(pairs[number] for number in group) for group in groups)
+
+
 def package_versions() -> dict[str, str]:
     """Return the versions of the packages that numbers depend on."""
     return {name: version(name) for name in PACKAGES}
@@ -215,14 +222,15 @@ def _bytes_to_read(plan: Plan) -> int:
     sizes = {scene.id: frame.itemsize for scene, frame in zip(plan.scenes, frames_of(plan.scenes, asset), strict=True)}
     total = 0.0
     for batch in range(plan.tiling.batches):
-        known = [scene.id for scene in plan.scenes_in(plan.pairs_of(batch)) if not places[scene.id].is_empty]
-        boxes = np.array([places[name].bounds for name in known]).reshape(-1, 4)
         windows = [wave_window(plan.tiling, wave, plan.reach, plan.margin) for wave in plan.waves if wave.batch == batch]
         frames = np.array([grid.window(window.rows, window.columns).bounds for window in windows])
-        low = np.maximum(boxes[:, None, :2], frames[None, :, :2])
-        high = np.minimum(boxes[:, None, 2:], frames[None, :, 2:])
-        areas = np.prod(np.clip(high - low, 0, None), axis=2).sum(axis=1)
-        total += float(np.sum(areas * [sizes[name] for name in known])) / grid.resolution**2
+        for group in groups_of(plan.pairs_of(batch)):
+            known = [scene.id for scene in plan.scenes_in(group) if not places[scene.id].is_empty]
+            boxes = np.array([places[name].bounds for name in known]).reshape(-1, 4)
+            low = np.maximum(boxes[:, None, :2], frames[None, :, :2])
+            high = np.minimum(boxes[:, None, 2:], frames[None, :, 2:])
+            areas = np.prod(np.clip(high - low, 0, None), axis=2).sum(axis=1)
+            total += float(np.sum(areas * [sizes[name] for name in known])) / grid.resolution**2
     return round(total)
 
 

@@ -18,14 +18,15 @@ from ftrack.errors import Retry
 from ftrack.grid import Grid, grid_of, node_grid
 from ftrack.ground import Calibration, calibrate
 from ftrack.match import clean_array, match_array, prefilter
-from ftrack.plan import Plan
+from ftrack.pairs import Pair
+from ftrack.plan import Plan, groups_of
 from ftrack.prior import read_prior
 from ftrack.records import Phase, Record, write_record
 from ftrack.schema import MOTION, VELOCITY, Status
 from ftrack.stable import FLAT, Shift, StableSettings, fit_shift
 from ftrack.stack import open_stack
 from ftrack.store import get, put
-from ftrack.tiling import BATCH, Block, Region, Wave, region_of, wave_window
+from ftrack.tiling import BATCH, Block, Region, Wave, WaveWindow, region_of, wave_window
 from ftrack.velocity import correct, point_scale, velocity_block
 
 PAIRS_AT_ONCE = 8
@@ -120,9 +121,19 @@ def measure_wave(plan: Plan, wave: Wave, numbers: Sequence[int]) -> da.Array:
     Array (8, pairs, y, x)
         In the order of ``schema.MOTION``, one Dask chunk per block.
     """
-    workflow = plan.workflow
     window = wave_window(plan.tiling, wave, plan.reach, plan.margin)
     pairs = [plan.pairs_of(wave.batch)[number] for number in numbers]
+    groups = [_measure(plan, group, window) for group in groups_of(pairs)]
+    measured = groups[0] if len(groups) == 1 else da.concatenate(groups, axis=1).rechunk({1: -1})
+    height, width = measured.shape[2:]
+    inside: da.Array = measured[:, :, window.margin : height - window.margin, window.margin : width - window.margin]
+    assert inside.numblocks == (1, 1, wave.height, wave.width), f"wave {wave} has chunks {inside.chunks}"
+    return inside
+
+
+def _measure(plan: Plan, pairs: Sequence[Pair], window: WaveWindow) -> da.Array:
+    """Measure pairs whose images are in memory together, on the nodes of a window."""
+    workflow = plan.workflow
     stack = open_stack(
         plan.scenes_in(pairs),
         asset=workflow.scenes.asset,
@@ -133,11 +144,7 @@ def measure_wave(plan: Plan, wave: Wave, numbers: Sequence[int]) -> da.Array:
     filtered = prefilter(stack, workflow.prefilter)
     prior = read_prior(workflow.prior, node_grid(grid_of(filtered), window.nodes))
     motion = match_array(filtered, pairs, workflow.matcher, prior=prior, window=window.nodes)
-    cleaned = clean_array(motion, workflow.outliers, workflow.fill)
-    height, width = cleaned.shape[2:]
-    inside: da.Array = cleaned[:, :, window.margin : height - window.margin, window.margin : width - window.margin]
-    assert inside.numblocks == (1, 1, wave.height, wave.width), f"wave {wave} has chunks {inside.chunks}"
-    return inside
+    return clean_array(motion, workflow.outliers, workflow.fill)
 
 
 def finish_match(job: Job, values: np.ndarray) -> Record:

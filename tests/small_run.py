@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from scipy.ndimage import gaussian_filter, shift
 
 from ftrack.config import Workflow
 
+START = datetime(2021, 6, 1, 15, tzinfo=UTC)
 SHAPE = (192, 256)
 DAYS = (1, 6, 11, 16)
 STEP = (1.3, -0.7)
@@ -30,7 +32,7 @@ def make_archive(folder: Path, shape: tuple[int, int] = SHAPE, days: tuple[int, 
         pixels = np.clip(5000 + 8000 * moved, 1, 65535).astype("uint16")
         corner = (560000.0 + 10.0 * apart * number, 7670000.0)
         path = write_image(folder / f"image_{number}.tif", pixels, corner=corner)
-        time = f"2021-06-{day:02d}T15:00:00Z"
+        time = (START + timedelta(days=day - 1)).isoformat()
         items.append(make_item(f"S2A_{number}", {"nir": path}, time=time, shape=shape, corner=corner, **{"sat:relative_orbit": 25}))
     listing = folder / "items.json"
     listing.write_text(json.dumps({"type": "FeatureCollection", "features": items}))

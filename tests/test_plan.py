@@ -17,7 +17,7 @@ from ftrack.errors import Stop
 from ftrack.forecast import LARGEST_SIDE, forecast, wave_side
 from ftrack.plan import describe, make_plan, read_plan, write_plan
 from ftrack.scenes import find_scenes
-from ftrack.tiling import BATCH, Tiling
+from ftrack.tiling import BATCH, IMAGES, Tiling
 from ftrack.workers import Workers
 
 
@@ -182,8 +182,18 @@ def test_waves_are_as_large_as_memory_allows() -> None:
 
 def test_memory_does_not_grow_with_the_area_or_the_years() -> None:
     small, large = Tiling(8, 200, 200, 64, BATCH), Tiling(8, 2000, 2000, 64, 100 * BATCH)
-    memory = [forecast(tiling, [30] * tiling.batches, 1, (60, 6)).block_memory for tiling in (small, large)]
+    memory = [forecast(tiling, 24, 1, (60, 6)).block_memory for tiling in (small, large)]
     assert memory[0] == memory[1]
+
+
+def test_memory_does_not_grow_with_the_number_of_scenes(tmp_path: Path) -> None:
+    plans = []
+    for count in (70, 140):
+        listing = make_archive(tmp_path / str(count), shape=(64, 64), days=tuple(range(1, count + 1)))
+        plans.append(make_plan(make_workflow(listing, tmp_path / "cube.zarr", pairs={"min_days": 0.9, "max_days": 1.1})))
+    assert [len(plan.scenes) for plan in plans] == [70, 140]
+    assert [plan.forecast.images for plan in plans] == [IMAGES, IMAGES]
+    assert plans[0].forecast.block_memory == plans[1].forecast.block_memory
 
 
 def test_frozen_items_hold_no_signatures(workflow: Callable[..., Workflow], listing: Path, tmp_path: Path) -> None:

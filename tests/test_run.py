@@ -112,6 +112,16 @@ def test_tiles_and_waves_do_not_change_a_number(
     xr.testing.assert_equal(values_of(tmp_path / "cube.zarr"), values_of(reference))
 
 
+def test_images_in_memory_at_a_time_do_not_change_a_number(
+    reference: Path, listing: Path, rock: Path, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ftrack.plan.IMAGES", 2)
+    plan = make_plan(make_workflow(listing, tmp_path / "cube.zarr", stable={"area": str(rock)}))
+    assert plan.forecast.images == 2
+    assert run_plan(plan, client).published
+    assert chunks_of(tmp_path / "cube.zarr") == chunks_of(reference)
+
+
 def test_a_prior_reaches_motion_beyond_the_search(listing: Path, client: Client, tmp_path: Path) -> None:
     def measured(name: str, **changes: object) -> np.ndarray:
         narrow = {"kind": "ncc", "chip_sizes": [16], "spacing": 8, "search_radius": 1}
