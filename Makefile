@@ -29,8 +29,10 @@ $(BIN)/python:
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install -qq --no-compile --disable-pip-version-check -c constraints.txt -e .
+	$(BIN)/ftrack compile
 	touch $@
 
 $(VENV)/.installed-test: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install -qq --no-compile --disable-pip-version-check -c constraints.txt -e '.[test]'
+	$(BIN)/ftrack compile
 	touch $@ $(VENV)/.installed

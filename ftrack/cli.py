@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -27,6 +28,7 @@ from ftrack.synthetic import simulate_archive
 from ftrack.verify import verify_cube
 from ftrack.view import plot_network, plot_quality, plot_scenes, plot_series, plot_velocity, save_picture
 from ftrack.view.plots import place_of
+from ftrack.warmup import compile_numerics
 
 log = logging.getLogger("ftrack")
 
@@ -227,6 +229,16 @@ def verify(cube: CubePlace) -> None:
     report = verify_cube(cube)
     console.show_cube_report(report)
     raise typer.Exit(OK if report.ok else FAILED)
+
+
+@app.command(name="compile", epilog="Example: ftrack compile")
+@told
+def compile_() -> None:
+    """Compile the numerics for this machine once, so that the first run does not have to."""
+    console.out.print("compiling; this takes about a minute the first time")
+    begun = time.perf_counter()
+    compile_numerics()
+    console.out.print(f"ready after {time.perf_counter() - begun:.0f} s")
 
 
 @app.command(epilog="Example: ftrack demo --folder demo")
