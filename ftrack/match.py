@@ -12,7 +12,8 @@ import xarray as xr
 
 from ftrack.cleaning import Fill, Outliers, clean_halo
 from ftrack.errors import Stop
-from ftrack.grid import Grid, Nodes, grid_of, node_grid, nodes_on, place
+from ftrack.grid import Grid, Nodes, grid_of, node_grid, nodes_on
+from ftrack.grid import place as place_on
 from ftrack.matchers import NCC, Matcher, Prior
 from ftrack.pairs import Pair
 from ftrack.prefilters import HighPass, ImageFilter
@@ -109,7 +110,7 @@ def match_array(
     starts = tuple(tuple(int(v) for v in np.cumsum((0, *images.chunks[axis]))) for axis in (1, 2))
     counts = tuple(_count_nodes(where, edges) for where, edges in zip((nodes.rows, nodes.columns), starts, strict=True))
     matched: da.Array = da.map_overlap(
-        _match_block, images, pairs=indices, matcher=matcher, nodes=nodes, starts=starts, reach=halo, priors=expected,
+        _match_block, images, pairs=indices, matcher=matcher, place=(nodes, starts, halo), priors=expected,
         depth={0: 0, 1: halo, 2: halo}, boundary=_outside(3), trim=False, allow_rechunk=False, new_axis=0,
         chunks=((len(MOTION),), (len(pairs),), *counts), dtype=np.float32, meta=np.empty((0, 0, 0, 0), np.float32),
     )  # fmt: skip
@@ -150,10 +151,9 @@ def clean_array(values: da.Array, outliers: Outliers, fill: Fill) -> da.Array:
     return overlapped
 
 
-def _match_block(
-    images: np.ndarray, *, pairs: Any, matcher: Matcher, nodes: Nodes, starts: Any, reach: int, priors: Any, block_id: Any = None
-) -> np.ndarray:
-    """Match the nodes of one block; the block carries ``reach`` pixels on every side."""
+def _match_block(images: np.ndarray, *, pairs: Any, matcher: Matcher, place: Any, priors: Any, block_id: Any = None) -> np.ndarray:
+    """Match the nodes of one block; ``place`` is the nodes, where the blocks begin, and the pixels carried on every side."""
+    nodes, starts, reach = place
     i, j = block_id[-2], block_id[-1]
     rows, columns = (
         _nodes_between(where, edges[k], edges[k + 1]) for where, edges, k in ((nodes.rows, starts[0], i), (nodes.columns, starts[1], j))
@@ -232,7 +232,7 @@ def _as_dataset(values: da.Array, stack: xr.DataArray, pairs: Sequence[Pair], gr
     for k, v in enumerate(MOTION):
         attrs = {"long_name": v.long_name, "units": v.units}
         variables[v.name] = (("pair", "y", "x"), _cast(values[k], v.dtype), attrs)
-    dataset: xr.Dataset = place(xr.Dataset(variables), node_grid(grid, nodes))
+    dataset: xr.Dataset = place_on(xr.Dataset(variables), node_grid(grid, nodes))
     coordinates: dict[str, Any] = {"pair": np.arange(len(pairs))}
     for side in ("reference", "secondary"):
         names = [getattr(p, side) for p in pairs]

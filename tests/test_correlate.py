@@ -32,7 +32,7 @@ def tile(layout: Layout, seed: int = 0, mean: float = 0.0) -> tuple[np.ndarray, 
     return reference, secondary.astype(np.float32)
 
 
-def compare(layout: Layout, reference: np.ndarray, secondary: np.ndarray, min_valid: float = 0.6) -> Surfaces:
+def check(layout: Layout, reference: np.ndarray, secondary: np.ndarray, min_valid: float = 0.6) -> Surfaces:
     """Hold every surface of a tile against the oracle, and return the surfaces."""
     out = correlate(reference, secondary, layout, min_valid)
     r, largest = layout.radius, int(layout.counts.max()) * layout.side
@@ -76,18 +76,18 @@ def test_products_are_the_sums_of_shifted_products(side: int, vectors: int) -> N
 )
 def test_surface_equals_the_double_loop(spacing: int, chips: tuple[int, ...], radius: int, mean: float) -> None:
     layout = lay_out(chips, spacing, radius, 2, 3)
-    compare(layout, *tile(layout, seed=spacing, mean=mean))
+    check(layout, *tile(layout, seed=spacing, mean=mean))
 
 
 @pytest.mark.parametrize("radius", [17, 24, 30])
 def test_wide_searches_go_over_several_panels_of_offsets(radius: int) -> None:
     layout = lay_out((16,), 8, radius, 1, 2)
-    compare(layout, *tile(layout, seed=radius))
+    check(layout, *tile(layout, seed=radius))
 
 
 def test_many_columns_go_over_several_panels_of_nodes() -> None:
     layout = lay_out((16, 32), 16, 2, 1, 53)
-    compare(layout, *tile(layout))
+    check(layout, *tile(layout))
 
 
 @settings(max_examples=8)
@@ -99,14 +99,14 @@ def test_gaps_are_left_out_of_the_sums(seed: int, mean: float) -> None:
     reference[random.random(reference.shape) < 0.1] = np.nan
     y, x = random.integers(0, 40, 2)
     secondary[y : y + 14, x : x + 25] = np.nan
-    compare(layout, reference, secondary)
+    check(layout, reference, secondary)
 
 
 def test_a_chip_with_too_few_valid_pixels_has_no_surface() -> None:
     layout = lay_out((16,), 8, 3, 2, 2)
     reference, secondary = tile(layout)
     reference[:9] = np.nan
-    out = compare(layout, reference, secondary)
+    out = check(layout, reference, secondary)
     assert np.isnan(out.peak[0, 0]).all()
     assert not np.isnan(out.peak[0, 1]).any()
 

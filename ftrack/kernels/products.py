@@ -24,12 +24,11 @@ WIDEST = 3 * LANES
 
 _FLOAT = ir.FloatType()
 _INDEX = ir.IntType(64)
+_VECTOR = ir.VectorType(_FLOAT, LANES)
 
 
 def _make_products(rows: int, vectors: int) -> Any:
     """Return an intrinsic that adds the products of ``rows`` rows of a block to ``GROUP * vectors * 16`` sums."""
-    vector = ir.VectorType(_FLOAT, LANES)
-    width = vectors * LANES
 
     @intrinsic
     def add_products(typing_context, r, r_at, r_step, s, s_at, s_step, sums, sums_at, columns):
@@ -37,62 +36,69 @@ def _make_products(rows: int, vectors: int) -> Any:
         signature = types.void(r, i8, i8, s, i8, i8, sums, i8, i8)
 
         def build(context, builder, signature, args):
-            def pointer(array: int) -> Any:
-                data = context.make_array(signature.args[array])(context, builder, args[array]).data
-                return builder.gep(data, [args[array + 1]])
-
-            r_ptr, s_ptr, sums_ptr = pointer(0), pointer(3), pointer(6)
-            r_stride, s_stride, count = args[2], args[5], args[8]
-            fma_type = ir.FunctionType(vector, [vector, vector, vector])
-            fma = cgutils.get_or_insert_function(builder.module, fma_type, f"llvm.fma.v{LANES}f32")
-            undefined = ir.Constant(vector, ir.Undefined)
-            lane0 = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-
-            def number(value: int) -> Any:
-                return ir.Constant(_INDEX, value)
-
-            def place(base: Any, offset: Any) -> Any:
-                return builder.bitcast(builder.gep(base, [offset]), vector.as_pointer())
-
-            def load(base: Any, offset: Any) -> Any:
-                value = builder.load(place(base, offset))
-                value.align = 4
-                return value
-
-            before = builder.block
-            start = [load(sums_ptr, number(g * width + k * LANES)) for g in range(GROUP) for k in range(vectors)]
-            loop, done = builder.append_basic_block("columns"), builder.append_basic_block("done")
-            builder.branch(loop)
-            builder.position_at_end(loop)
-            column = builder.phi(_INDEX)
-            column.add_incoming(number(0), before)
-            kept = [builder.phi(vector) for _ in start]
-            for phi, value in zip(kept, start, strict=True):
-                phi.add_incoming(value, before)
-            now = list(kept)
-            for q in range(rows + GROUP - 1):
-                at = builder.add(builder.mul(s_stride, number(q)), column)
-                shifted = [load(s_ptr, builder.add(at, number(k * LANES))) for k in range(vectors)]
-                for g in range(max(0, q - rows + 1), min(GROUP, q + 1)):
-                    pixel = builder.load(builder.gep(r_ptr, [builder.add(builder.mul(r_stride, number(q - g)), column)]))
-                    single = builder.insert_element(undefined, pixel, ir.Constant(ir.IntType(32), 0))
-                    spread = builder.shuffle_vector(single, undefined, lane0)
-                    for k in range(vectors):
-                        now[g * vectors + k] = builder.call(fma, [spread, shifted[k], now[g * vectors + k]])
-            after = builder.add(column, number(1))
-            column.add_incoming(after, builder.block)
-            for phi, value in zip(kept, now, strict=True):
-                phi.add_incoming(value, builder.block)
-            builder.cbranch(builder.icmp_signed("<", after, count), loop, done)
-            builder.position_at_end(done)
-            for n, value in enumerate(now):
-                store = builder.store(value, place(sums_ptr, number(n * LANES)))
-                store.align = 4
+            first = [context.make_array(signature.args[k])(context, builder, args[k]).data for k in (0, 3, 6)]
+            r_ptr, s_ptr, sums_ptr = (builder.gep(data, [args[k + 1]]) for data, k in zip(first, (0, 3, 6), strict=True))
+            _emit(builder, (r_ptr, args[2]), (s_ptr, args[5]), sums_ptr, args[8], (rows, vectors))
             return context.get_dummy_value()
 
         return signature, build
 
     return add_products
+
+
+def _number(value: int) -> Any:
+    return ir.Constant(_INDEX, value)
+
+
+def _place(builder: Any, base: Any, offset: Any) -> Any:
+    return builder.bitcast(builder.gep(base, [offset]), _VECTOR.as_pointer())
+
+
+def _load(builder: Any, base: Any, offset: Any) -> Any:
+    value = builder.load(_place(builder, base, offset))
+    value.align = 4
+    return value
+
+
+def _spread(builder: Any, pixel: Any) -> Any:
+    """Repeat one number in all lanes of a vector."""
+    undefined = ir.Constant(_VECTOR, ir.Undefined)
+    single = builder.insert_element(undefined, pixel, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(single, undefined, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES))
+
+
+def _emit(builder: Any, r: Any, s: Any, sums: Any, count: Any, shape: tuple[int, int]) -> None:
+    """Write the loop over the columns of a block; ``r`` and ``s`` are a pointer and the length of a row."""
+    rows, vectors = shape
+    fma_type = ir.FunctionType(_VECTOR, [_VECTOR, _VECTOR, _VECTOR])
+    fma = cgutils.get_or_insert_function(builder.module, fma_type, f"llvm.fma.v{LANES}f32")
+    before = builder.block
+    start = [_load(builder, sums, _number(n * LANES)) for n in range(GROUP * vectors)]
+    loop, done = builder.append_basic_block("columns"), builder.append_basic_block("done")
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    column = builder.phi(_INDEX)
+    column.add_incoming(_number(0), before)
+    kept = [builder.phi(_VECTOR) for _ in start]
+    for phi, value in zip(kept, start, strict=True):
+        phi.add_incoming(value, before)
+    now = list(kept)
+    for q in range(rows + GROUP - 1):
+        at = builder.add(builder.mul(s[1], _number(q)), column)
+        shifted = [_load(builder, s[0], builder.add(at, _number(k * LANES))) for k in range(vectors)]
+        for g in range(max(0, q - rows + 1), min(GROUP, q + 1)):
+            pixel = builder.load(builder.gep(r[0], [builder.add(builder.mul(r[1], _number(q - g)), column)]))
+            spread = _spread(builder, pixel)
+            for k in range(vectors):
+                now[g * vectors + k] = builder.call(fma, [spread, shifted[k], now[g * vectors + k]])
+    after = builder.add(column, _number(1))
+    column.add_incoming(after, builder.block)
+    for phi, value in zip(kept, now, strict=True):
+        phi.add_incoming(value, builder.block)
+    builder.cbranch(builder.icmp_signed("<", after, count), loop, done)
+    builder.position_at_end(done)
+    for n, value in enumerate(now):
+        builder.store(value, _place(builder, sums, _number(n * LANES))).align = 4
 
 
 _8x1, _8x2, _8x3 = _make_products(8, 1), _make_products(8, 2), _make_products(8, 3)
