@@ -11,14 +11,17 @@ from ftrack.workers import Workers
 PIXEL = 4
 """Bytes of a pixel in memory (float32)."""
 
-COPIES = 4.0
+COPIES = 5.5
 """How often the pixels of a block, with halo, are in memory while it is measured."""
+
+SCRATCH = 80
+"""Bytes that the matcher takes for every pixel of the two images of a pair."""
 
 HELD = 2.5
 """How often the pixels of a wave are in the memory of all workers together."""
 
-PROCESS = 300 * 2**20
-"""Bytes that a worker has in use before it has done anything."""
+PROCESS = 500 * 2**20
+"""Bytes of a worker that hold its modules, compiled kernels and the raster cache."""
 
 WAVE_BYTES = 2**29
 """Pixels of one wave that may be in memory at a time, however large the machine is."""
@@ -54,7 +57,7 @@ class Forecast(NamedTuple):
     tasks: int
 
 
-def forecast(tiling: Tiling, images: int, side: int, around: tuple[int, int]) -> Forecast:
+def forecast(tiling: Tiling, images: int, side: int, around: tuple[int, int], surfaces: int = 0) -> Forecast:
     """Predict what a run will need.
 
     Parameters
@@ -67,18 +70,21 @@ def forecast(tiling: Tiling, images: int, side: int, around: tuple[int, int]) ->
         Largest number of tiles along the side of a wave.
     around : (int, int)
         Pixels (reach) and nodes (margin) that are needed around a tile.
+    surfaces : int
+        Bytes that the matcher takes for the correlation surfaces of a node.
     """
     reach, margin = around
     s = tiling.spacing
     pad = -(-reach // s) * s
     tile = min(tiling.tile, max(tiling.rows, tiling.columns)) * s
     chunk = tile + 2 * (margin * s + pad)
-    nodes = (tile // s + 2 * margin) ** 2 * min(BATCH, tiling.pairs)
-    bytes_of_node = 4 * len(MOTION)
+    nodes = (tile // s + 2 * margin) ** 2
+    pixels = chunk**2 * (COPIES * images * PIXEL + SCRATCH)
+    results = 3 * nodes * min(BATCH, tiling.pairs) * 4 * len(MOTION)
     vectors = tiling.rows * tiling.columns * tiling.pairs
     return Forecast(
         images=images,
-        block_memory=int(COPIES * images * chunk**2 * PIXEL + 3 * nodes * bytes_of_node),
+        block_memory=int(pixels + results + nodes * surfaces),
         wave_memory=int(HELD * images * wave_pixels(tiling, side, reach, margin) * PIXEL),
         vectors=vectors,
         stored=vectors * sum(_size(variable.dtype) for variable in (*MOTION, *VELOCITY)),

@@ -142,7 +142,9 @@ class Plan:
         """What the run will need."""
         groups = [group for batch in range(self.tiling.batches) for group in groups_of(self.pairs_of(batch))]
         images = max(len({name for pair in group for name in (pair.reference, pair.secondary)}) for group in groups)
-        return forecast(self.tiling, images, self.wave_side, (self.reach, self.margin))
+        matcher = self.workflow.matcher
+        surfaces = 2 * len(matcher.chip_sizes) * (2 * matcher.search_radius + 1) ** 2
+        return forecast(self.tiling, images, self.wave_side, (self.reach, self.margin), surfaces)
 
 
 def make_plan(workflow: Workflow, scenes: Iterable[Scene] | None = None) -> Plan:

@@ -186,6 +186,11 @@ def test_memory_does_not_grow_with_the_area_or_the_years() -> None:
     assert memory[0] == memory[1]
 
 
+def test_a_wide_search_takes_memory(workflow: Callable[..., Workflow]) -> None:
+    narrow, wide = (make_plan(workflow(matcher={"search_radius": r}, run={"tile": 256})).forecast for r in (5, 64))
+    assert wide.block_memory - narrow.block_memory > 32 * 24 * 129**2
+
+
 def test_memory_does_not_grow_with_the_number_of_scenes(tmp_path: Path) -> None:
     plans = []
     for count in (70, 140):
