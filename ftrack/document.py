@@ -164,8 +164,19 @@ def _comment(declaration: type[BaseModel], name: str) -> str:
 def _dump(value: Any) -> str:
     """Return a value on one line."""
     style = '"' if isinstance(value, str) and not value.isprintable() else None
-    text: str = yaml.safe_dump(value, default_flow_style=True, default_style=style, width=float("inf"), allow_unicode=True, sort_keys=False)
+    text: str = yaml.safe_dump(
+        value, default_flow_style=True, default_style=style, width=float("inf"), allow_unicode=_printable(value), sort_keys=False
+    )
     return text.removesuffix("\n").removesuffix("\n...").strip()
+
+
+def _printable(value: Any) -> bool:
+    """Say whether every text inside a value may stand as it is; line breaks of other scripts may not."""
+    if isinstance(value, Mapping):
+        return all(_printable(part) for item in value.items() for part in item)
+    if isinstance(value, list | tuple):
+        return all(_printable(part) for part in value)
+    return not isinstance(value, str) or value.isprintable()
 
 
 def _lay_out(lines: list[_Line]) -> Iterator[str]:

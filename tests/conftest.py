@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,3 +23,15 @@ def data_folder() -> Path:
     if not (folder / "perito-moreno" / "collection.json").exists():
         pytest.skip(f"no real data in {folder}; set FTRACK_TEST_DATA")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """Undo what the command line and other programs do to logging, which is one for the whole process."""
+    log = logging.getLogger("ftrack")
+    before = (log.level, log.handlers[:], log.propagate, logging.root.manager.disable)
+    logging.disable(logging.NOTSET)
+    yield
+    log.setLevel(before[0])
+    log.handlers[:], log.propagate = before[1], before[2]
+    logging.disable(before[3])
