@@ -29,6 +29,8 @@ def make_archive(folder: Path, shape: tuple[int, int] = SHAPE, days: tuple[int, 
     items = []
     for number, day in enumerate(days):
         moved = shift(texture, (STEP[1] * number, STEP[0] * number), order=3)[32:-32, 32:-32]
+        if min(shape) > 128:
+            _change_spots(moved, rng)
         pixels = np.clip(5000 + 8000 * moved, 1, 65535).astype("uint16")
         corner = (560000.0 + 10.0 * apart * number, 7670000.0)
         path = write_image(folder / f"image_{number}.tif", pixels, corner=corner)
@@ -39,13 +41,21 @@ def make_archive(folder: Path, shape: tuple[int, int] = SHAPE, days: tuple[int, 
     return listing
 
 
+def _change_spots(image: np.ndarray, rng: np.random.Generator) -> None:
+    """Replace spots all over an image by another texture, so that there are outliers and holes near every edge of a tile."""
+    other = gaussian_filter(rng.normal(size=image.shape), 1.2)
+    for row, column in zip(rng.integers(0, image.shape[0], 14), rng.integers(0, image.shape[1], 14), strict=True):
+        spot = (slice(max(0, row - 9), row + 9), slice(max(0, column - 9), column + 9))
+        image[spot] = other[spot]
+
+
 def make_workflow(listing: Path, output: Path | str, **changes: Any) -> Workflow:
     """Return a workflow for the archive; changes are merged into its sections."""
     values: dict[str, Any] = {
         "name": "small",
         "scenes": {"catalog": str(listing), "asset": "nir"},
         "pairs": {"max_days": 11},
-        "prefilter": {"kind": "highpass", "sigma": 1.5},
+        "prefilter": {"kind": "highpass", "sigma": 3.0},
         "matcher": {"kind": "ncc", "chip_sizes": [16], "spacing": 8, "search_radius": 5},
         "output": str(output),
         "cluster": {"kind": "threads", "threads": 2},

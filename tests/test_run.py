@@ -75,7 +75,8 @@ def test_the_cube_holds_the_motion(reference: Path) -> None:
     cube = open_cube(str(reference)).load()
     moving = cube.sel(x=slice(561300, None))
     kept = moving["status"] == Status.MEASURED
-    assert float(kept.mean()) > 0.85
+    assert float(kept.mean()) > 0.7
+    assert {Status.OUTLIER, Status.FILLED} <= set(np.unique(cube["status"]).tolist())
     days = cube["date_dt"].values
     assert sorted(days) == [5, 5, 5, 10, 10]
     pixels = float(cube["scale_factor"].mean()) * days / 365.25 / 10
@@ -110,6 +111,20 @@ def test_tiles_and_waves_do_not_change_a_number(
     assert max(max(wave.height, wave.width) for wave in plan.waves) <= side
     assert run_plan(plan, client).published
     xr.testing.assert_equal(values_of(tmp_path / "cube.zarr"), values_of(reference))
+
+
+def test_a_node_at_the_edge_of_a_wave_sees_all_that_it_needs(
+    listing: Path, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(tile: int, side: int) -> xr.Dataset:
+        monkeypatch.setattr("ftrack.forecast.LARGEST_SIDE", side)
+        bare = {"outliers": {"passes": 0}, "fill": {"min_neighbours": 0}, "matcher": {"search_radius": 7}, "pairs": {"max_days": 5}}
+        plan = make_plan(make_workflow(listing, tmp_path / f"{tile}.zarr", run={"tile": tile}, **bare))
+        assert plan.margin == 0
+        assert run_plan(plan, client).published
+        return values_of(tmp_path / f"{tile}.zarr")
+
+    xr.testing.assert_equal(measured(64, 1), measured(512, 1))
 
 
 def test_images_in_memory_at_a_time_do_not_change_a_number(
