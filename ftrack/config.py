@@ -33,6 +33,7 @@ RESOURCES: dict[str, Any] = {
     "name": True,
     "output": True,
     "cluster": True,
+    "run": {"keep_motion"},
     "scenes": {"catalog", "prefer", "limit", "page_size", "retries", "timeout"},
 }
 """Settings that do not change any number of the cube: where things lie, and what the work is done with."""
@@ -84,6 +85,7 @@ class RunSettings(Settings):
     """How the work is cut."""
 
     tile: int = option(512, "side of the area that one task measures, rounded down to whole nodes", unit="px", ge=32, le=8192)
+    keep_motion: bool = option(False, "keep displacement in pixels, in OUTPUT.run/motion, when the cube is finished")
 
 
 class SceneSettings(SceneQuery):

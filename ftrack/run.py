@@ -136,7 +136,7 @@ def run_plan(plan: Plan, client: Client, on_event: Listener = lambda event: None
     begun = time.monotonic()
     output = plan.workflow.output
     if published_run(output) == plan.run_id:
-        remove(plan.folder, "motion")
+        _tidy(plan)
         on_event(Event("unchanged", message=f"{output} is finished; there is nothing to do"))
         return _report(plan, read_records(plan.folder, plan.run_id), len(plan.blocks), begun)
     refuse_other_output(output, plan.folder, plan.run_id)
@@ -249,7 +249,13 @@ def _publish(plan: Plan, spec: CubeSpec, fits: list[Fit], records: Records, stab
     per_node = {"scale_factor": scale} if stable is None else {"scale_factor": scale, "stable": stable}
     write_coords(output, spec, per_pair, per_node)
     publish_cube(output, spec)
-    remove(plan.folder, "motion")
+    _tidy(plan)
+
+
+def _tidy(plan: Plan) -> None:
+    """Remove what only a run that is under way needs."""
+    if not plan.workflow.run.keep_motion:
+        remove(plan.folder, "motion")
 
 
 def _measured(plan: Plan, records: Records) -> np.ndarray:

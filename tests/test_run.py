@@ -21,7 +21,7 @@ from small_run import STEP, bytes_of, make_archive, make_workflow
 
 from ftrack.cluster import open_client
 from ftrack.config import ClusterSettings
-from ftrack.cube import open_cube
+from ftrack.cube import open_cube, read_block
 from ftrack.errors import Stop
 from ftrack.ground import find_shifts
 from ftrack.match import clean, match_stack, prefilter
@@ -196,6 +196,18 @@ def test_records_say_what_was_measured_and_only_what_is_needed_stays(reference: 
     assert sum(sum(records["match", block.id].measured) for block in plan.blocks) == measured
     assert sorted(path.name for path in Path(plan.folder).iterdir()) == ["blocks", "plan.json", "shifts"]
     assert all(path.stat().st_size < 2000 for path in Path(plan.folder, "blocks").iterdir())
+
+
+def test_displacement_in_pixels_is_kept_if_asked_for(reference: Path, listing: Path, rock: Path, client: Client, tmp_path: Path) -> None:
+    output = tmp_path / "cube.zarr"
+    workflow = make_workflow(listing, output, stable={"area": str(rock)}, run={"keep_motion": True})
+    plan = make_plan(workflow)
+    assert run_plan(plan, client).run_id == make_plan(make_workflow(listing, reference, stable={"area": str(rock)})).run_id
+    dx = read_block(f"{plan.folder}/motion", ["dx"], (slice(0, 5), slice(0, 24), slice(0, 32)))["dx"]
+    pixels = plan.pairs[0].temporal_baseline / 5 * STEP[0]
+    assert np.nanmedian(dx[0]) == pytest.approx(pixels, abs=0.05)
+    run_plan(plan, client)
+    assert Path(plan.folder, "motion").exists()
 
 
 def test_ground_without_images_is_empty_which_is_a_result(listing: Path, client: Client, tmp_path: Path) -> None:
