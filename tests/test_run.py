@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import boto3
 import numpy as np
 import pytest
 import rasterio
 import xarray as xr
 from distributed import Client
+from moto.server import ThreadedMotoServer
 from small_run import STEP, bytes_of, make_archive, make_workflow
 
 from ftrack.cluster import open_client
@@ -261,18 +263,19 @@ def chunks_of(cube: Path) -> dict[str, str]:
     return {name: value for name, value in bytes_of(cube).items() if not name.endswith("zarr.json")}
 
 
+def interrupt_at(phase: str, number: int) -> Callable[[Event], None]:
+    def listen(event: Event) -> None:
+        if event.kind == "block" and event.phase == phase and event.done >= number:
+            raise KeyboardInterrupt
+
+    return listen
+
+
 def test_an_interrupted_run_goes_on_and_reads_no_image_for_what_is_measured(
     reference: Path, rock: Path, client: Client, tmp_path: Path
 ) -> None:
     listing = make_archive(tmp_path / "archive")
     plan = make_plan(make_workflow(listing, tmp_path / "cube.zarr", stable={"area": str(rock)}))
-
-    def interrupt_at(phase: str, number: int) -> Callable[[Event], None]:
-        def listen(event: Event) -> None:
-            if event.kind == "block" and event.phase == phase and event.done >= number:
-                raise KeyboardInterrupt
-
-        return listen
 
     with pytest.raises(KeyboardInterrupt):
         run_plan(plan, client, interrupt_at("match", 5))
@@ -284,6 +287,34 @@ def test_an_interrupted_run_goes_on_and_reads_no_image_for_what_is_measured(
     report = run_plan(plan, client)
     assert report.published and report.resumed == 12
     assert chunks_of(tmp_path / "cube.zarr") == chunks_of(reference)
+
+
+def test_a_cube_in_an_object_store_is_the_same(
+    reference: Path, listing: Path, rock: Path, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    try:
+        given = {
+            "ACCESS_KEY_ID": "key",
+            "SECRET_ACCESS_KEY": "secret",
+            "ENDPOINT_URL": f"http://{host}:{port}",
+            "DEFAULT_REGION": "us-east-1",
+        }
+        for name, value in given.items():
+            monkeypatch.setenv(f"AWS_{name}", value)
+        boto3.client("s3").create_bucket(Bucket="ice")
+        plan = make_plan(make_workflow(listing, "s3://ice/small/cube.zarr", stable={"area": str(rock)}))
+        with pytest.raises(KeyboardInterrupt):
+            run_plan(plan, client, interrupt_at("match", 2))
+        assert run_plan(make_plan(plan.workflow), client).published
+        xr.testing.assert_equal(open_cube("s3://ice/small/cube.zarr")[NAMES].load(), values_of(reference))
+        kept = boto3.client("s3").list_objects_v2(Bucket="ice", Prefix="small/cube.zarr.run/")["Contents"]
+        assert not [entry["Key"] for entry in kept if "/motion/" in entry["Key"]]
+        assert verify_cube("s3://ice/small/cube.zarr").problems == ()
+    finally:
+        server.stop()
 
 
 DRIVER = """
