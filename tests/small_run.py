@@ -59,7 +59,7 @@ def make_workflow(listing: Path, output: Path | str, **changes: Any) -> Workflow
         "matcher": {"kind": "ncc", "chip_sizes": [16], "spacing": 8, "search_radius": 5},
         "output": str(output),
         "cluster": {"kind": "threads", "threads": 2},
-        "run": {"tile": 64},
+        "run": {"tile": 96},
     }
     for name, value in changes.items():
         values[name] = {**values.get(name, {}), **value} if isinstance(value, dict) else value

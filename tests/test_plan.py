@@ -36,10 +36,10 @@ def test_a_plan_counts_what_will_be_done(workflow: Callable[..., Workflow]) -> N
     told = describe(plan)
     assert (told["scenes"], told["images"], told["pairs"]) == (4, 4, 5)
     assert told["grid"]["nodes"] == (SHAPE[0] // 8, SHAPE[1] // 8)
-    assert (told["tiles"], told["batches"], told["blocks"]) == (12, 1, 12)
+    assert (told["tiles"], told["batches"], told["blocks"]) == (6, 1, 6)
     assert told["vectors"] == 5 * 24 * 32
     assert told["bytes_to_read"] >= 4 * 2 * SHAPE[0] * SHAPE[1]
-    assert told["memory"]["worker"] > told["memory"]["block"] > 4 * 4 * 64 * 64
+    assert told["memory"]["worker"] > told["memory"]["block"] > 4 * 4 * 96 * 96
     assert set(json.loads(json.dumps(told))) == set(told)
     assert len(plan.run_id) == 32
 
@@ -121,9 +121,9 @@ def test_the_grid_starts_on_a_node_and_covers_the_area(workflow: Callable[..., W
         ({"scenes": {"dates": "1999"}}, "no scene"),
         ({"grid": {"bounds": [0, 0, 1000, 1000]}}, "off the scenes"),
         ({"matcher": {"chip_sizes": 300, "search_radius": 5}, "run": {"tile": 512}}, "chips of 300 px are larger than the 256 x 192 px"),
-        ({"matcher": {"search_radius": 100}}, r"tiles of 64 px are smaller than the halo of 112 px.*at least 112 px"),
-        ({"prefilter": {"sigma": 50.0}}, r"tiles of 64 px are smaller than the halo of 150 px of the prefilter.*at least 152 px"),
-        ({"outliers": {"passes": 5}}, r"smaller than the halo of 96 px of outliers and fill \(12 nodes\)"),
+        ({"matcher": {"search_radius": 100}}, r"tiles of 96 px are smaller than the halo of 112 px.*at least 112 px"),
+        ({"prefilter": {"sigma": 50.0}}, r"tiles of 96 px are smaller than the halo of 150 px of the prefilter.*at least 152 px"),
+        ({"outliers": {"passes": 6}}, r"smaller than the halo of 112 px of outliers and fill \(14 nodes\)"),
         ({"cluster": {"kind": "local", "workers": 1, "threads": 1, "memory": "300MB"}}, r"may use .*run\.tile smaller"),
     ],
 )
