@@ -9,21 +9,20 @@ from typing import Literal, NamedTuple
 import geopandas as gpd
 import numpy as np
 import pyproj
-import rasterio
-import rasterio.errors
-import rasterio.windows
 import shapely
 from pydantic import field_validator, model_validator
 from scipy import ndimage
 
-from ftrack.errors import Retry, Stop
+from ftrack.errors import Stop
 from ftrack.grid import Grid
+from ftrack.sampling import ROWS_AT_ONCE, Use, sample_map, tell_failure
 from ftrack.settings import Settings, option
 
 LOG = logging.getLogger(__name__)
 
+USE = Use("stable ground", "stable.area or stable.reference")
+
 RASTERS = frozenset({".tif", ".tiff", ".vrt", ".img", ".jp2", ".nc", ".asc"})
-ROWS_AT_ONCE = 256
 ROUNDS = 10
 REWEIGHTINGS = 25
 PART = 20_000
@@ -92,6 +91,9 @@ class Shift(NamedTuple):
 
 FLAT = ((0.0, 0.0), (0.0, 0.0))
 
+NO_SHIFT = Shift(0.0, 0.0, FLAT, np.nan, np.nan, 0, 0)
+"""Where nothing is known of what moves and what does not."""
+
 
 def stable_nodes(settings: StableSettings, nodes: Grid) -> StableNodes:
     """Find the nodes on stable ground.
@@ -149,11 +151,11 @@ def fit_shift(dx: np.ndarray, dy: np.ndarray, valid: np.ndarray, stable: np.ndar
         constant where the nodes are too bunched to carry one.
     """
     if stable is None:
-        return Shift(0.0, 0.0, FLAT, np.nan, np.nan, 0, 0)
+        return NO_SHIFT
     chosen = valid & stable & np.isfinite(dx) & np.isfinite(dy)
     count = int(np.count_nonzero(chosen))
     if count < settings.min_nodes:
-        return Shift(0.0, 0.0, FLAT, np.nan, np.nan, count, 0)
+        return NO_SHIFT._replace(count=count)
     rows, columns = np.nonzero(chosen)
     place = np.stack([columns - (dx.shape[1] - 1) / 2, rows - (dx.shape[0] - 1) / 2])
     values = np.stack([dx[chosen], dy[chosen]]).astype(np.float64)
@@ -249,20 +251,12 @@ def _suffix(path: str) -> str:
     return Path(path.split("?")[0]).suffix.lower()
 
 
-def _fail(path: str, error: Exception) -> Stop | Retry:
-    """Tell a file that is wrong or missing from one that cannot be reached."""
-    remote = "://" in path or path.startswith("/vsi")
-    if not remote and not Path(path).exists():
-        return Stop(f"stable ground: the file {path} does not exist; correct stable.area or stable.reference")
-    return Retry(f"stable ground: {path} cannot be reached: {error}") if remote else Stop(f"stable ground: {path} cannot be read: {error}")
-
-
 def _polygon_area(path: str, settings: StableSettings, nodes: Grid) -> np.ndarray:
     """Tell which nodes lie in (or outside) the polygons of a vector file, at least a buffer from their border."""
     try:
         table = gpd.read_file(path)
     except (OSError, RuntimeError, ValueError) as error:
-        raise _fail(path, error) from error
+        raise tell_failure(path, USE, error) from error
     if table.crs is None:
         raise Stop(f"stable ground: {path} has no CRS; write one (for a shapefile the .prj file)")
     box = shapely.box(*nodes.bounds).buffer(settings.buffer + nodes.resolution)
@@ -291,7 +285,7 @@ def _in_crs(table: gpd.GeoDataFrame, crs: str) -> np.ndarray:
 def _raster_area(path: str, settings: StableSettings, nodes: Grid) -> np.ndarray:
     """Tell which nodes lie on (or off) the non-zero pixels of a raster, at least a buffer from the others; unknown ones are neither."""
     margin, wide = _widen(nodes, settings.buffer)
-    values = _sample(path, wide, zero_is_value=True)
+    values, _ = sample_map(path, wide, USE, zero_is_value=True)
     known, marked = np.isfinite(values), values != 0
     return _keep_away(known & (marked != settings.outside), known & (marked == settings.outside), margin, settings.buffer, nodes)
 
@@ -299,7 +293,7 @@ def _raster_area(path: str, settings: StableSettings, nodes: Grid) -> np.ndarray
 def _slow_ground(settings: StableSettings, nodes: Grid) -> np.ndarray:
     """Tell which nodes are slow on the reference map, at least a buffer from faster ones."""
     margin, wide = _widen(nodes, settings.buffer)
-    parts = [_sample(path, wide, zero_is_value=False) for path in settings.reference]
+    parts = [sample_map(path, wide, USE)[0] for path in settings.reference]
     speed = np.hypot(*parts) if len(parts) == 2 else np.abs(parts[0])
     return _keep_away(speed <= settings.max_speed, speed > settings.max_speed, margin, settings.buffer, nodes)
 
@@ -316,37 +310,3 @@ def _keep_away(stable: np.ndarray, moving: np.ndarray, margin: int, buffer: floa
     if moving.any():
         stable = stable & (ndimage.distance_transform_edt(~moving, sampling=nodes.resolution) > buffer)
     return np.asarray(stable[margin:-margin, margin:-margin])
-
-
-def _sample(path: str, nodes: Grid, *, zero_is_value: bool) -> np.ndarray:
-    """Return the pixel of a raster that each node lies in; NaN off the raster and where it has no data."""
-    values = np.full((nodes.height, nodes.width), np.nan, np.float32)
-    try:
-        with rasterio.open(path) as source:
-            if source.crs is None:
-                raise Stop(f"stable ground: {path} has no CRS; write one with rio edit-info --crs")
-            to_source = pyproj.Transformer.from_crs(nodes.crs, source.crs, always_xy=True)
-            for start in range(0, nodes.height, ROWS_AT_ONCE):
-                x, y = np.meshgrid(nodes.x, nodes.y[start : start + ROWS_AT_ONCE])
-                values[start : start + ROWS_AT_ONCE] = _pick(source, *to_source.transform(x, y), zero_is_value)
-    except rasterio.errors.RasterioError as error:
-        raise _fail(path, error) from error
-    return values
-
-
-def _pick(source: rasterio.DatasetReader, x: np.ndarray, y: np.ndarray, zero_is_value: bool) -> np.ndarray:
-    """Read the box of pixels around some points and pick the one under each point."""
-    t = ~source.transform
-    columns, rows = np.floor(t.a * x + t.b * y + t.c), np.floor(t.d * x + t.e * y + t.f)
-    inside = (columns >= 0) & (columns < source.width) & (rows >= 0) & (rows < source.height)
-    picked = np.full(x.shape, np.nan, np.float32)
-    if not inside.any():
-        return picked
-    row, column = rows[inside].astype(int), columns[inside].astype(int)
-    box = rasterio.windows.Window.from_slices((row.min(), row.max() + 1), (column.min(), column.max() + 1))
-    pixels = source.read(1, window=box)[row - row.min(), column - column.min()]
-    known = np.isfinite(pixels)
-    if source.nodata is not None and not (zero_is_value and source.nodata == 0):
-        known &= pixels != source.nodata
-    picked[inside] = np.where(known, pixels * source.scales[0] + source.offsets[0], np.nan)
-    return picked
