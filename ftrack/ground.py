@@ -70,6 +70,14 @@ def calibrate(shift: Shift, motion: Mapping[str, np.ndarray], stable: np.ndarray
     return Calibration(*(float(value) for both in zip(*found, strict=True) for value in both))
 
 
+def fit_pair(
+    motion: Mapping[str, np.ndarray], stable: np.ndarray | None, settings: StableSettings, spacing: int
+) -> tuple[Shift, Calibration]:
+    """Fit the shift of one pair on stable ground, and compare its formal errors with what is left; see ``calibrate``."""
+    shift = fit_shift(motion["dx"], motion["dy"], motion["status"] == Status.MEASURED, stable, settings)
+    return shift, calibrate(shift, motion, stable, spacing)
+
+
 def _fit_errors(left: np.ndarray, formal: np.ndarray) -> tuple[float, float]:
     """Return the scale (1 or more) and the floor that make formal errors agree with residuals."""
     known = np.isfinite(left) & np.isfinite(formal)
@@ -117,8 +125,8 @@ def find_shifts(motion: xr.Dataset, settings: StableSettings) -> Ground:
     shifts, calibrations = [], []
     for index in range(motion.sizes["pair"]):
         one = motion.isel(pair=index)[[v.name for v in MOTION]].compute()
-        pair = {v.name: one[v.name].transpose("y", "x").values for v in MOTION}
-        shift = fit_shift(pair["dx"], pair["dy"], pair["status"] == Status.MEASURED, stable, settings)
+        values = {v.name: one[v.name].transpose("y", "x").values for v in MOTION}
+        shift, calibration = fit_pair(values, stable, settings, int(motion.attrs["spacing"]))
         shifts.append(shift)
-        calibrations.append(calibrate(shift, pair, stable, int(motion.attrs["spacing"])))
+        calibrations.append(calibration)
     return Ground(tuple(shifts), tuple(calibrations), stable)

@@ -16,14 +16,14 @@ from dask.delayed import delayed
 from ftrack.cube import read_block, write_block
 from ftrack.errors import Retry
 from ftrack.grid import Grid, grid_of, node_grid
-from ftrack.ground import Calibration, calibrate
+from ftrack.ground import Calibration, fit_pair
 from ftrack.match import clean_array, match_array, prefilter
 from ftrack.pairs import Pair
 from ftrack.plan import Plan, groups_of
 from ftrack.prior import read_prior
 from ftrack.records import Phase, Record, write_record
 from ftrack.schema import MOTION, VELOCITY, Status
-from ftrack.stable import FLAT, Shift, StableSettings, fit_shift
+from ftrack.stable import NO_SHIFT, Shift, StableSettings
 from ftrack.stack import open_stack
 from ftrack.store import get, put
 from ftrack.tiling import BATCH, Block, Region, Wave, WaveWindow, region_of, wave_window
@@ -83,7 +83,7 @@ class Fit(NamedTuple):
     calibration: Calibration
 
 
-NO_FIT = Fit(Shift(0.0, 0.0, FLAT, float("nan"), float("nan"), 0, 0), Calibration())
+NO_FIT = Fit(NO_SHIFT, Calibration())
 """Where it is not known what ground is stable."""
 
 
@@ -207,8 +207,7 @@ def fit_shifts(folder: str, region: Region, stable: np.ndarray, settings: Stable
     fits = []
     for number in range(region.pairs.stop - region.pairs.start):
         pair = {name: values[number] for name, values in found.items()}
-        shift = fit_shift(pair["dx"], pair["dy"], pair["status"] == Status.MEASURED, stable, settings)
-        fits.append(Fit(shift, calibrate(shift, pair, stable, spacing)))
+        fits.append(Fit(*fit_pair(pair, stable, settings, spacing)))
     return fits
 
 

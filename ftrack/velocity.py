@@ -27,7 +27,7 @@ from ftrack.labels import (
 )
 from ftrack.pairs import Pair
 from ftrack.schema import DAYS_PER_YEAR, MOTION, PER_NODE, PER_PAIR, VELOCITY, Status
-from ftrack.stable import FLAT, Shift, shift_at
+from ftrack.stable import FLAT, NO_SHIFT, Shift, shift_at
 
 LATTICE = 5000.0
 """Metres between the points where the scale of the projection is computed; bilinear between them it is exact to 1e-7."""
@@ -239,7 +239,7 @@ def to_velocity(
     if np.any(days <= 0):
         raise Stop(f"the pair {pairs[int(np.argmin(days))].id} has no time between its images")
     pixel_size, scale = float(motion.attrs["pixel_size"]), point_scale(nodes)
-    found = tuple(shifts) if shifts is not None else (Shift(0.0, 0.0, FLAT, np.nan, np.nan, 0, 0),) * len(pairs)
+    found = tuple(shifts) if shifts is not None else (NO_SHIFT,) * len(pairs)
     given = {v.name: motion[v.name].transpose("pair", "y", "x").data for v in MOTION}
     correction = _correct_like(given["dx"], found, calibrations)
     values = velocity_block(given, days, pixel_size, _lazy(scale, given["dx"]), correction)
