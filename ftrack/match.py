@@ -103,14 +103,15 @@ def match_array(
     if not pairs:
         raise Stop("there are no pairs to match; widen min_days and max_days of choose_pairs")
     indices, used = _find_images(stack, pairs)
-    expected = [_expected(prior, pair, grid, nodes) for pair in pairs]
-    largest = max(float(np.max(np.abs(np.nan_to_num(part)), initial=0.0)) for p in expected for part in p)
-    halo = halo_with(matcher, largest)
+    velocity = _expected_velocity(prior, grid, nodes)
+    factors = tuple(pair.temporal_baseline / DAYS_PER_YEAR / grid.resolution for pair in pairs)
+    fastest = max(float(np.max(np.abs(np.nan_to_num(part)), initial=0.0)) for part in velocity)
+    halo = halo_with(matcher, fastest * max(map(abs, factors)))
     images = _merge_short(_as_dask(stack.isel(time=used)).rechunk({0: -1}), halo, (1, 2), "matching")
     starts = tuple(tuple(int(v) for v in np.cumsum((0, *images.chunks[axis]))) for axis in (1, 2))
     counts = tuple(_count_nodes(where, edges) for where, edges in zip((nodes.rows, nodes.columns), starts, strict=True))
     matched: da.Array = da.map_overlap(
-        _match_block, images, pairs=indices, matcher=matcher, place=(nodes, starts, halo), priors=expected,
+        _match_block, images, pairs=indices, matcher=matcher, place=(nodes, starts, halo), velocity=velocity, factors=factors,
         depth={0: 0, 1: halo, 2: halo}, boundary=_outside(3), trim=False, allow_rechunk=False, new_axis=0,
         chunks=((len(MOTION),), (len(pairs),), *counts), dtype=np.float32, meta=np.empty((0, 0, 0, 0), np.float32),
     )  # fmt: skip
@@ -151,8 +152,14 @@ def clean_array(values: da.Array, outliers: Outliers, fill: Fill) -> da.Array:
     return overlapped
 
 
-def _match_block(images: np.ndarray, *, pairs: Any, matcher: Matcher, place: Any, priors: Any, block_id: Any = None) -> np.ndarray:
-    """Match the nodes of one block; ``place`` is the nodes, where the blocks begin, and the pixels carried on every side."""
+def _match_block(
+    images: np.ndarray, *, pairs: Any, matcher: Matcher, place: Any, velocity: Any, factors: Any, block_id: Any = None
+) -> np.ndarray:
+    """Match the nodes of one block.
+
+    ``place`` is the nodes, where the blocks begin, and the pixels carried on every side; ``velocity`` is expected at all nodes (m/yr
+    on the map), and ``factors`` turn it into pixels for each pair.
+    """
     nodes, starts, reach = place
     i, j = block_id[-2], block_id[-1]
     rows, columns = (
@@ -162,8 +169,8 @@ def _match_block(images: np.ndarray, *, pairs: Any, matcher: Matcher, place: Any
         where[part] - edges[k] + reach
         for where, part, edges, k in ((nodes.rows, rows, starts[0], i), (nodes.columns, columns, starts[1], j))
     ]
-    here = [Prior(*(p if np.ndim(p) == 0 else p[rows, columns] for p in prior)) for prior in priors]
-    return match_tile(images, pairs, matcher, local[0], local[1], here)
+    vx, vy = (part if np.ndim(part) == 0 else part[rows, columns] for part in velocity)
+    return match_tile(images, pairs, matcher, local[0], local[1], [Prior(vx * factor, -vy * factor) for factor in factors])
 
 
 def _nodes_between(where: np.ndarray, start: int, stop: int) -> slice:
@@ -213,16 +220,15 @@ def _find_images(stack: xr.DataArray, pairs: Sequence[Pair]) -> tuple[tuple[tupl
     return tuple((at[place_of[p.reference]], at[place_of[p.secondary]]) for p in pairs), used
 
 
-def _expected(prior: xr.Dataset | tuple[float, float] | None, pair: Pair, grid: Grid, nodes: Nodes) -> Prior:
-    """Turn an expected velocity (m/yr on the map) into a displacement of one pair (px, + = right, down) at the nodes."""
+def _expected_velocity(prior: xr.Dataset | tuple[float, float] | None, grid: Grid, nodes: Nodes) -> tuple[Any, Any]:
+    """Return the velocity to expect (m/yr on the map), each component one number or one per node."""
     if prior is None:
-        return Prior()
-    pixels = pair.temporal_baseline / DAYS_PER_YEAR / grid.resolution
+        return 0.0, 0.0
     if isinstance(prior, tuple):
-        return Prior(prior[0] * pixels, -prior[1] * pixels)
+        return prior
     target = node_grid(grid, nodes)
     at = prior[["vx", "vy"]].interp(x=("x", target.x), y=("y", target.y), method="nearest", kwargs={"fill_value": None})
-    return Prior(np.asarray(at["vx"].transpose("y", "x")) * pixels, -np.asarray(at["vy"].transpose("y", "x")) * pixels)
+    return np.asarray(at["vx"].transpose("y", "x")), np.asarray(at["vy"].transpose("y", "x"))
 
 
 def _as_dataset(values: da.Array, stack: xr.DataArray, pairs: Sequence[Pair], grid: Grid, nodes: Nodes) -> xr.Dataset:

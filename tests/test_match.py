@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import cloudpickle
 import numpy as np
 import pytest
 import xarray as xr
@@ -12,8 +13,8 @@ from hypothesis import strategies as st
 
 from ftrack.cleaning import Fill, Outliers, clean_halo
 from ftrack.errors import Stop
-from ftrack.grid import Grid, grid_of, nodes_on, place
-from ftrack.match import clean, match_stack, prefilter
+from ftrack.grid import Grid, grid_of, node_grid, nodes_on, place
+from ftrack.match import clean, match_array, match_stack, prefilter
 from ftrack.matchers import NCC, Prior
 from ftrack.pairs import Pair
 from ftrack.prefilters import HighPass, NoFilter
@@ -110,6 +111,38 @@ def test_a_prior_is_a_velocity_on_the_map() -> None:
     )
     from_map = match_stack(stack, [PAIR], MATCHER, prior=field).compute()
     assert np.nanmedian(from_map.dx) == pytest.approx(12.0, abs=0.01)
+
+
+class Echo:
+    """A matcher that finds what is expected."""
+
+    spacing, halo = 8, 8
+
+    def measure(self, reference: np.ndarray, secondary: np.ndarray, rows: np.ndarray, columns: np.ndarray, prior: Prior) -> np.ndarray:
+        out = np.zeros((len(MOTION), rows.size, columns.size), np.float32)
+        out[0], out[1] = prior.dx, prior.dy
+        return out
+
+
+def test_a_map_of_velocity_reaches_every_node_of_every_pair_in_its_pixels() -> None:
+    stack = stack_of(*np.zeros((3, 200, 180), np.float32))
+    pairs = [PAIR, Pair(reference="a", secondary="c", reference_time=START, secondary_time=START + timedelta(days=35))]
+    nodes = node_grid(grid_of(stack), nodes_on(grid_of(stack), 8))
+    vx, vy = np.random.default_rng(0).uniform(-300, 300, (2, nodes.height, nodes.width))
+    field = place(xr.Dataset({"vx": (("y", "x"), vx), "vy": (("y", "x"), vy)}), nodes)
+    motion = match_stack(stack.chunk({"y": 70, "x": 60}), pairs, Echo(), prior=field).compute()
+    for number, days in enumerate((10, 35)):
+        np.testing.assert_allclose(motion.dx.values[number], vx * days / 365.25 / 10.0, rtol=1e-6)
+        np.testing.assert_allclose(motion.dy.values[number], -vy * days / 365.25 / 10.0, rtol=1e-6)
+
+
+def test_a_map_of_velocity_is_in_the_graph_once_however_many_pairs_there_are() -> None:
+    stack = stack_of(*np.zeros((2, 400, 400), np.float32)).chunk()
+    nodes = node_grid(grid_of(stack), nodes_on(grid_of(stack), 8))
+    speed = np.random.default_rng(0).random((nodes.height, nodes.width))
+    field = place(xr.Dataset({"vx": (("y", "x"), speed), "vy": (("y", "x"), speed + 1)}), nodes)
+    sizes = [len(cloudpickle.dumps(match_array(stack, [PAIR] * count, Echo(), prior=field).dask)) for count in (1, 30)]
+    assert sizes[1] < sizes[0] + field.vx.nbytes
 
 
 def test_a_window_measures_only_its_nodes() -> None:
