@@ -1,0 +1,65 @@
+"""The scenes of the benchmarks are what they say, and the commands run on small images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.ndimage import map_coordinates
+
+from benchmarks import scenes
+
+
+def test_nodes_keep_away_from_the_edges() -> None:
+    rows = scenes.nodes(1024)
+    assert rows.size == 115
+    assert rows[0] >= 50 and rows[-1] <= 1024 - 50
+    assert (np.diff(rows) == 8).all()
+
+
+def test_the_bound_is_that_of_a_plane_wave() -> None:
+    """A wave of wavelength L along x has a mean square gradient of 2 (pi / L)^2 and none along y."""
+    size, chip, noise, length = 128, 32, 0.1, 16.0
+    y, x = np.mgrid[0.5:size, 0.5:size]
+    texture = np.sin(2 * np.pi * x / length) + np.sin(2 * np.pi * y / (length / 2))
+    scene = scenes.pure_shift(noise, size=size)._replace(texture=texture)
+    rows = scenes.nodes(size)
+    dx, dy = scenes.shift_bound(scene, chip, rows, rows)
+    least = noise * np.sqrt(2) / (chip * np.sqrt(2) * np.pi / length)
+    np.testing.assert_allclose(dx, least, rtol=1e-3)
+    np.testing.assert_allclose(dy, least / 2, rtol=1e-2)
+
+
+def test_a_shift_is_measured_against_the_texture_itself() -> None:
+    scene = scenes.pure_shift(0.0, (3.0, -2.0), size=128)
+    assert np.abs(scene.texture - scene.pair.reference).max() < 1e-6
+    assert np.abs(np.roll(scene.texture, (-2, 3), (0, 1)) - scene.pair.secondary).max() < 1e-5
+    noisy = scenes.pure_shift(0.3, (3.0, -2.0), size=256)
+    assert np.std(noisy.pair.reference - noisy.texture) == pytest.approx(0.3, rel=0.02)
+
+
+def test_sheared_flow_is_as_described() -> None:
+    scene = scenes.sheared_flow(512)
+    rows = scenes.nodes(512)
+    speed = np.hypot(*scenes.truth_at(scene, rows, rows))
+    assert speed.min() < 0.1 and 11.5 < speed.max() <= 12.0
+    assert scenes.good_ground(scene, np.arange(512), np.arange(512)).mean() == pytest.approx(0.94, abs=0.02)
+
+
+def test_real_texture_moves_as_its_truth_says(data_folder: Path) -> None:
+    """Read back at the true places, the noise-free secondary lies on the reference to far below 0.01 px, piece by piece."""
+    scene = scenes.real_texture(data_folder, noise=0.0)
+    size, piece = scene.texture.shape[0], 100
+    inner = slice(68, size - 68)
+    y, x = (part[inner, inner] for part in np.mgrid[0.5:size, 0.5:size])
+    dx, dy = scene.pair.truth(x, y)
+    back = map_coordinates(scene.pair.secondary.astype(float), [y + dy - 0.5, x + dx - 0.5], order=5)
+    gx, gy = (part[inner, inner] for part in scenes.gradient(scene.texture))
+    for top, left in np.ndindex(5, 5):
+        at = (slice(top * piece, (top + 1) * piece), slice(left * piece, (left + 1) * piece))
+        slopes = np.stack([gx[at].ravel(), gy[at].ravel(), np.ones(piece**2)], 1)
+        left_over = np.linalg.lstsq(slopes, (back - scene.texture[inner, inner])[at].ravel(), rcond=None)[0]
+        assert np.abs(left_over[:2]).max() < 0.002
+    everywhere = scene.pair.truth(*np.meshgrid(np.arange(0.5, size), np.arange(0.5, size)))
+    assert np.hypot(*everywhere).max() == pytest.approx(scenes.FASTEST, abs=0.1)
