@@ -185,18 +185,23 @@ def node_grid(grid: Grid, nodes: Nodes) -> Grid:
     )
 
 
+def crs_attributes(grid: Grid) -> dict[str, Any]:
+    """Return the CRS of a grid and where it lies as attributes that CF, GDAL and rioxarray read."""
+    crs, t = pyproj.CRS(grid.crs), grid.transform
+    wkt = crs.to_wkt()
+    geotransform = f"{t.c!r} {t.a!r} {t.b!r} {t.f!r} {t.d!r} {t.e!r}"
+    return {"crs_wkt": wkt, "spatial_ref": wkt, **crs.to_cf(), "GeoTransform": geotransform}
+
+
 def place(array: xr.DataArray | xr.Dataset, grid: Grid) -> Any:
     """Return the array with the coordinates and the CRS of a grid.
 
     The CRS goes into the scalar coordinate ``spatial_ref`` that rioxarray reads.
     """
-    attrs = {"crs_wkt": pyproj.CRS(grid.crs).to_wkt(), "spatial_ref": pyproj.CRS(grid.crs).to_wkt(), **pyproj.CRS(grid.crs).to_cf()}
-    t = grid.transform
-    attrs["GeoTransform"] = f"{t.c!r} {t.a!r} {t.b!r} {t.f!r} {t.d!r} {t.e!r}"
     return array.assign_coords(
         x=("x", grid.x, {"standard_name": "projection_x_coordinate", "units": "metre", "axis": "X"}),
         y=("y", grid.y, {"standard_name": "projection_y_coordinate", "units": "metre", "axis": "Y"}),
-        spatial_ref=((), np.int32(0), attrs),
+        spatial_ref=((), np.int32(0), crs_attributes(grid)),
     )
 
 

@@ -11,10 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyproj
-import xarray as xr
 
 from ftrack.errors import Stop
-from ftrack.grid import Grid, place
+from ftrack.grid import Grid, crs_attributes
 from ftrack.pairs import Pair
 from ftrack.schema import ALGORITHM_VERSION, DAYS_PER_YEAR, STATUS_TEXT, Status, Variable
 from ftrack.stac import Scene
@@ -192,7 +191,7 @@ COORDINATES: dict[str, dict[str, Any]] = {
 def mapping_attributes(nodes: Grid) -> dict[str, Any]:
     """Return the attributes of the grid mapping: CF, and what GDAL, rioxarray and readers of ITS_LIVE look for."""
     crs = pyproj.CRS(nodes.crs)
-    attrs = {**place(xr.Dataset(), nodes)["spatial_ref"].attrs, "proj4text": _proj4(crs)}
+    attrs = {**crs_attributes(nodes), "proj4text": _proj4(crs)}
     epsg = crs.to_epsg()
     return {**attrs, "spatial_epsg": epsg} if epsg else attrs
 
