@@ -13,30 +13,10 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from ftrack.kernels.layout import Layout as Layout
+from ftrack.kernels.layout import lay_out as lay_out
 from ftrack.kernels.products import GROUP, LANES, WIDEST
 from ftrack.kernels.scan import FLAT, NONE, scan
-
-
-class Layout(NamedTuple):
-    """Where blocks, chips and offsets lie in the padded images.
-
-    ``side`` is the side of a block, ``step`` blocks lie between nodes, ``counts[c]`` blocks make up the side of
-    chip ``c``, the smallest of which begin ``starts[c]`` blocks after the largest.
-    """
-
-    side: int
-    step: int
-    counts: np.ndarray
-    starts: np.ndarray
-    radius: int
-    rows: int
-    columns: int
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns of blocks."""
-        most = int(self.counts.max())
-        return ((self.rows - 1) * self.step + most, (self.columns - 1) * self.step + most)
 
 
 class Surfaces(NamedTuple):
@@ -53,14 +33,6 @@ class Surfaces(NamedTuple):
     peak_dx: np.ndarray
     valid: np.ndarray
     flat: np.ndarray
-
-
-def lay_out(chip_sizes: tuple[int, ...], spacing: int, radius: int, rows: int, columns: int) -> Layout:
-    """Return the layout for nodes every ``spacing`` px and chips of the given even sizes, ascending."""
-    side = int(np.gcd.reduce([spacing, *(c // 2 for c in chip_sizes)]))
-    counts = np.array([c // side for c in chip_sizes])
-    starts = np.array([(max(chip_sizes) - c) // 2 // side for c in chip_sizes])
-    return Layout(side, spacing // side, counts, starts, radius, rows, columns)
 
 
 def pad_for(layout: Layout) -> tuple[tuple[int, int], tuple[int, int]]:
