@@ -19,6 +19,7 @@ from shapely import get_coordinates, union_all
 
 from ftrack.errors import Stop
 from ftrack.view.dates import as_dates, dress_dates
+from ftrack.view.frames import beside
 
 CLOUD_SCALE = Normalize(0, 100)
 MARKERS = "osD^vP*X"
@@ -77,7 +78,7 @@ def plot_scenes(scenes: Sequence[FoundScene], *, area: Any = None) -> Figure:
     _draw_places(upper, _places(scenes), area)
     _draw_timeline(lower, scenes)
     colours = ScalarMappable(CLOUD_SCALE, colormaps["viridis"])
-    figure.colorbar(colours, cax=upper.inset_axes((1.03, 0.0, 0.035, 1.0)), label="cloud cover (%), median of the scenes")
+    figure.colorbar(colours, cax=beside(upper), label="cloud cover (%), median of the scenes")
     times = sorted(s.time for s in scenes)
     plural = "scene" if len(scenes) == 1 else "scenes"
     figure.suptitle(f"{len(scenes)} {plural}, {times[0]:%Y-%m-%d} to {times[-1]:%Y-%m-%d}")
