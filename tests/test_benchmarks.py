@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
 
-from benchmarks import scenes
+from benchmarks import accuracy, report, scenes
 
 
 def test_nodes_keep_away_from_the_edges() -> None:
@@ -63,3 +63,38 @@ def test_real_texture_moves_as_its_truth_says(data_folder: Path) -> None:
         assert np.abs(left_over[:2]).max() < 0.002
     everywhere = scene.pair.truth(*np.meshgrid(np.arange(0.5, size), np.arange(0.5, size)))
     assert np.hypot(*everywhere).max() == pytest.approx(scenes.FASTEST, abs=0.1)
+
+
+def test_a_figure_is_judged_by_its_limits() -> None:
+    assert report.Figure("a", 1.0, at_least=0.9, at_most=1.1).holds is True
+    assert report.Figure("a", 1.2, at_least=0.9, at_most=1.1).holds is False
+    assert report.Figure("a", 0.8, at_least=0.9).holds is False
+    assert report.Figure("a", np.nan, at_most=1.0).holds is False
+    assert report.Figure("a", 5.0).holds is None
+    assert report.exit_code([report.Figure("a", 5.0), report.Figure("b", 5.0, at_most=6)]) == 0
+    assert report.exit_code([report.Figure("b", 7.0, at_most=6)]) == 1
+
+
+def test_errors_are_counted_against_the_truth() -> None:
+    """Vectors made from the truth have no error; moved by 0.5 px they are off by that, and by 2 px they are wrong."""
+    scene = scenes.sheared_flow(256)
+    rows = scenes.nodes(256)
+    motion = np.zeros((8, rows.size, rows.size), np.float32)
+    motion[:2] = scenes.truth_at(scene, rows, rows)
+    motion[0, 0, 0] += 0.5
+    motion[1, 1, 1] -= 2.0
+    motion[7, 2, 2] = 4
+    errors = accuracy.compare(scene, rows, motion)
+    assert errors.dx[0, 0] == pytest.approx(0.5, abs=1e-5)
+    assert errors.dy[1, 1] == pytest.approx(-2.0, abs=1e-5)
+    assert np.isnan(errors.length[2, 2])
+    assert not errors.right[1, 1] and not errors.right[2, 2]
+    assert errors.right.sum() == errors.right.size - 2
+
+
+def test_accuracy_of_a_small_shift_has_all_figures() -> None:
+    figures = accuracy.shift_figures(0.1, 32, [(2.4, -1.6)], 256)
+    ratio, low, high, measured, wrong = (figure.measured for figure in figures)
+    assert 0.8 < ratio < 3.0
+    assert 0.5 < low <= high < 2.0
+    assert measured == 100.0 and wrong == 0.0
