@@ -20,7 +20,7 @@ from ftrack.extent import read_area
 from ftrack.grid import Bounds, Grid, anchor_of, crs_code, snapped_grid
 from ftrack.rasters import Access, File, read_header
 from ftrack.settings import Settings, option
-from ftrack.stac import Asset, Scene, asset_of, number_of
+from ftrack.stac import Scene, asset_of, key_of, number_of
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ def frames_of(scenes: Sequence[Scene], name: str, access: Access | None = None) 
     Retry
         A header cannot be read.
     """
-    found = {scene.id: _said_frame(scene, asset_of(scene, name)) for scene in scenes}
+    found = {scene.id: _said_frame(scene, key_of(scene, name)) for scene in scenes}
     silent = [scene for scene in scenes if found[scene.id] is None]
     if silent:
         log.info("reading the headers of %d files, whose place the catalogue does not say", len(silent))
@@ -99,11 +99,12 @@ def frames_of(scenes: Sequence[Scene], name: str, access: Access | None = None) 
     return tuple(frame for frame in frames if frame is not None)
 
 
-def _said_frame(scene: Scene, asset: Asset) -> Frame | None:
-    """Return what the metadata say, or None if they are silent or mean another file of the scene."""
+def _said_frame(scene: Scene, key: str) -> Frame | None:
+    """Return what the metadata say of an asset, or None if they are silent or mean another file of the scene."""
+    asset = scene.assets[key]
     if not asset.crs or asset.transform is None or asset.shape is None:
         return None
-    raw: Mapping[str, Any] = next((a for a in scene.item.get("assets", {}).values() if a.get("href") == asset.href), {})
+    raw: Mapping[str, Any] = scene.item["assets"][key]
     transform = Affine(*asset.transform)
     size = _said_resolution(raw)
     if "proj:transform" not in raw and size is not None and abs(size - abs(transform.a)) > 0.01 * size:

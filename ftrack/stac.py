@@ -130,15 +130,26 @@ def asset_of(scene: Scene, name: str) -> Asset:
     Raises
     ------
     Stop
+        There is no such asset, or several are meant.
+    """
+    return scene.assets[key_of(scene, name)]
+
+
+def key_of(scene: Scene, name: str) -> str:
+    """Return the key of the asset that a name means; see ``asset_of``.
+
+    Raises
+    ------
+    Stop
         There is no such asset, or several are meant. The message lists what there is.
     """
     if name in scene.assets:
-        return scene.assets[name]
+        return name
     wanted = name.casefold()
     same = [key for key in scene.assets if key.casefold() in (wanted, f"{wanted}.tif")]
     meant = same or [key for key, a in scene.assets.items() if len(a.bands) <= 2 and wanted in {b.casefold() for b in a.bands}]
     if len(meant) == 1:
-        return scene.assets[meant[0]]
+        return meant[0]
     place = f"scene {scene.id} of collection {scene.collection or 'unknown'}"
     if meant:
         raise Stop(f"{place} has several assets called {name!r}: {', '.join(meant)}; name one of them")

@@ -13,9 +13,11 @@ import pytest
 import shapely
 from made_scenes import make_item, make_scenes, write_image
 
+from ftrack import lattice
 from ftrack.errors import Skip, Stop
 from ftrack.grid import Bounds, Grid
 from ftrack.lattice import GridSettings, choose_grid, file_of, frames_of, outline_of, stack_bytes
+from ftrack.rasters import Access, File, Header
 from ftrack.scenes import find_scenes
 from ftrack.stac import read_scene
 
@@ -120,6 +122,21 @@ def test_the_place_of_an_item_does_not_count_for_an_asset_of_other_pixels(tmp_pa
     path = write_image(tmp_path / "pan.tif", np.ones((400, 400), "uint16"), resolution=15.0)
     scenes = make_scenes(make_item("a", {"pan": path}, resolution=30.0, assets={"pan": {"gsd": 15.0}}))
     assert choose_grid(scenes, "pan").resolution == 15.0
+
+
+def test_what_is_said_of_an_asset_counts_wherever_it_is_read_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {"gsd": 15.0, "data_type": "uint8", "alternate": {"s3": {"href": "s3://bucket/pan.tif"}}}
+    read: list[str] = []
+
+    def header(file: File, access: Access) -> Header:
+        read.append(file.href)
+        return Header("EPSG:32622", (15.0, 0.0, 560000.0, 0.0, -15.0, 7670000.0), (400, 400), None, "uint8")
+
+    monkeypatch.setattr(lattice, "read_header", header)
+    for resolution, known in ((15.0, []), (30.0, ["s3://bucket/pan.tif"])):
+        item = make_item("a", {"pan": "https://example.org/pan.tif"}, resolution=resolution, assets={"pan": said})
+        (frame,) = frames_of((read_scene(item, "s3"),), "pan")
+        assert (frame.resolution, frame.itemsize, read) == (15.0, 1, known)
 
 
 def test_the_outline_follows_curved_edges() -> None:
