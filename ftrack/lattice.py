@@ -256,13 +256,29 @@ def _refuse_elsewhere(place: shapely.Geometry, frames: Sequence[Frame], scenes: 
     )
 
 
-def stack_bytes(scenes: Sequence[Scene], asset: str, grid: Grid, access: Access | None = None) -> int:
-    """Return about how many bytes of pixels, before compression, a stack on a grid reads: each scene as far as it overlaps the grid."""
-    box = shapely.box(*grid.bounds)
-    total = 0.0
-    for frame in frames_of(scenes, asset, access):
-        outline = outline_of(frame, grid.crs)
-        if outline.area:
-            share = shapely.intersection(outline, box).area / outline.area
-            total += share * frame.shape[0] * frame.shape[1] * frame.itemsize
-    return round(total)
+def scene_bytes(scenes: Sequence[Scene], asset: str, grids: Sequence[Grid], access: Access | None = None) -> dict[str, float]:
+    """Return about how many bytes of pixels, before compression, are read of every scene where it overlaps grids.
+
+    Parameters
+    ----------
+    scenes, asset : sequence of Scene, str
+        What is read.
+    grids : sequence of Grid
+        At least one, all of one CRS; a pixel counts once for each of them that it lies in.
+    access : Access, optional
+        How headers are read, where the metadata do not say where pixels lie.
+
+    Returns
+    -------
+    dict
+        Bytes of the scene's own pixels, by scene id.
+    """
+    boxes = shapely.box(*np.array([grid.bounds for grid in grids]).T)
+    known = {}
+    for scene, frame in zip(scenes, frames_of(scenes, asset, access), strict=True):
+        outline = outline_of(frame, grids[0].crs)
+        near = boxes[shapely.intersects(shapely.box(*outline.bounds), boxes)] if outline.area else boxes[:0]
+        shared = float(shapely.area(shapely.intersection(outline, near)).sum())
+        share = shared / outline.area if shared else 0.0
+        known[scene.id] = share * frame.shape[0] * frame.shape[1] * frame.itemsize
+    return known

@@ -11,20 +11,18 @@ from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
-import numpy as np
-
 from ftrack.cleaning import clean_halo
 from ftrack.config import Workflow
 from ftrack.errors import Stop
 from ftrack.forecast import PROCESS, Forecast, forecast, wave_side
 from ftrack.grid import Grid, node_grid, nodes_on
 from ftrack.labels import sort_pairs
-from ftrack.lattice import choose_grid, frames_of
+from ftrack.lattice import choose_grid, scene_bytes
 from ftrack.match import halo_with
 from ftrack.pairs import Pair, choose_pairs
 from ftrack.passes import group_images
 from ftrack.prior import largest_speed, read_prior
-from ftrack.refuse import outlines_of, refuse_full_disk, refuse_large_chips, refuse_other_output, refuse_oversize, refuse_small_tiles
+from ftrack.refuse import refuse_full_disk, refuse_large_chips, refuse_other_output, refuse_oversize, refuse_small_tiles
 from ftrack.scenes import find_scenes
 from ftrack.schema import ALGORITHM_VERSION, DAYS_PER_YEAR
 from ftrack.stable import stable_nodes
@@ -218,22 +216,12 @@ def package_versions() -> dict[str, str]:
 
 
 def _bytes_to_read(plan: Plan) -> int:
-    """Return the bytes of pixels, before compression, in the windows of all waves, as far as the scenes' boxes reach."""
-    asset, grid = plan.workflow.scenes.asset, plan.grid
-    places = outlines_of(plan.scenes, asset, grid)
-    sizes = {scene.id: frame.itemsize for scene, frame in zip(plan.scenes, frames_of(plan.scenes, asset), strict=True)}
-    total = 0.0
-    for batch in range(plan.tiling.batches):
-        windows = [wave_window(plan.tiling, wave, plan.reach, plan.margin) for wave in plan.waves if wave.batch == batch]
-        frames = np.array([grid.window(window.rows, window.columns).bounds for window in windows])
-        for group in groups_of(plan.pairs_of(batch)):
-            known = [scene.id for scene in plan.scenes_in(group) if not places[scene.id].is_empty]
-            boxes = np.array([places[name].bounds for name in known]).reshape(-1, 4)
-            low = np.maximum(boxes[:, None, :2], frames[None, :, :2])
-            high = np.minimum(boxes[:, None, 2:], frames[None, :, 2:])
-            areas = np.prod(np.clip(high - low, 0, None), axis=2).sum(axis=1)
-            total += float(np.sum(areas * [sizes[name] for name in known])) / grid.resolution**2
-    return round(total)
+    """Return the bytes of source pixels, before compression, that all waves read."""
+    windows = [wave_window(plan.tiling, wave, plan.reach, plan.margin) for wave in plan.waves if wave.batch == 0]
+    grids = [plan.grid.window(window.rows, window.columns) for window in windows]
+    sizes = scene_bytes(plan.scenes, plan.workflow.scenes.asset, grids)
+    groups = (group for batch in range(plan.tiling.batches) for group in groups_of(plan.pairs_of(batch)))
+    return round(sum(sizes[scene.id] for group in groups for scene in plan.scenes_in(group)))
 
 
 def describe(plan: Plan) -> dict[str, Any]:

@@ -16,14 +16,14 @@ from stackstac.rio_env import LayeredEnv
 
 from ftrack.errors import Stop
 from ftrack.grid import Bounds, Grid, place
-from ftrack.lattice import Frame, GridSettings, choose_grid, file_of, frames_of, outline_of, stack_bytes
+from ftrack.lattice import Frame, GridSettings, choose_grid, file_of, frames_of, outline_of
 from ftrack.rasters import GDAL_SETTINGS, Access, check_href
 from ftrack.reader import ExactWarpReader, Image, Layer, Quality
 from ftrack.scenes import group_images
 from ftrack.settings import Settings, nearest, option
 from ftrack.stac import Scene, asset_of, number_of
 
-__all__ = ["GridSettings", "MaskSettings", "StackSettings", "choose_grid", "open_stack", "stack_bytes"]
+__all__ = ["GridSettings", "MaskSettings", "StackSettings", "choose_grid", "open_stack"]
 
 PRESETS: Mapping[str, tuple[str, tuple[int, ...]]] = {
     "scl": ("values", (0, 1, 3, 8, 9, 10)),

@@ -16,7 +16,7 @@ from made_scenes import make_item, make_scenes, write_image
 from ftrack import lattice
 from ftrack.errors import Skip, Stop
 from ftrack.grid import Bounds, Grid
-from ftrack.lattice import GridSettings, choose_grid, file_of, frames_of, outline_of, stack_bytes
+from ftrack.lattice import GridSettings, choose_grid, file_of, frames_of, outline_of, scene_bytes
 from ftrack.rasters import Access, File, Header
 from ftrack.scenes import find_scenes
 from ftrack.stac import read_scene
@@ -151,9 +151,12 @@ def test_the_outline_follows_curved_edges() -> None:
 def test_bytes_are_counted_where_scenes_overlap_the_grid() -> None:
     scenes = make_scenes(plain("a"), plain("b", corner=(561000.0, 7670000.0)), plain("c", corner=(600000.0, 7670000.0)))
     grid = Grid(crs="EPSG:32622", resolution=10.0, left=560000.0, top=7671000.0, height=200, width=200)
-    assert stack_bytes(scenes, "nir", grid) == 2 * (200 * 100 + 100 * 100)
+    found = scene_bytes(scenes, "nir", [grid])
+    assert list(found) == ["a", "b", "c"] and round(sum(found.values())) == 2 * (200 * 100 + 100 * 100)
     polar = choose_grid(scenes[:1], "nir", settings=GridSettings(crs="EPSG:3413"))
-    assert stack_bytes(scenes[:1], "nir", polar) == pytest.approx(2 * 200 * 200, rel=1e-6)
+    assert scene_bytes(scenes[:1], "nir", [polar])["a"] == pytest.approx(2 * 200 * 200, rel=1e-6)
+    coarse = Grid(crs="EPSG:32622", resolution=20.0, left=560000.0, top=7671000.0, height=100, width=100)
+    assert scene_bytes(scenes, "nir", [coarse, grid]) == pytest.approx({name: 2 * size for name, size in found.items()})
 
 
 def test_what_means_no_data_where_nobody_says() -> None:
@@ -185,4 +188,4 @@ def test_real_scenes_keep_their_own_pixels(data_folder: Path) -> None:
     scenes = find_scenes(data_folder / "perito-moreno" / "collection.json", dates="2020-01")
     grid = choose_grid(scenes, "visual")
     assert grid == Grid(crs="EPSG:32718", resolution=10.0, left=623100.0, top=4409500.0, height=1231, width=1731)
-    assert stack_bytes(scenes, "visual", grid) == len(scenes) * 1231 * 1731 * 2
+    assert round(sum(scene_bytes(scenes, "visual", [grid]).values())) == len(scenes) * 1231 * 1731 * 2

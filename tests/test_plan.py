@@ -50,6 +50,11 @@ def test_reading_is_counted_without_halos_that_lie_off_the_scenes(workflow: Call
     assert plan.bytes_to_read == 4 * 2 * SHAPE[0] * SHAPE[1]
 
 
+def test_reading_is_counted_in_pixels_of_the_scenes_not_of_the_grid(workflow: Callable[..., Workflow]) -> None:
+    plan = make_plan(workflow(run={"tile": 512}, grid={"resolution": 20.0}))
+    assert plan.bytes_to_read == 4 * 2 * SHAPE[0] * SHAPE[1]
+
+
 def test_the_same_input_gives_the_same_plan(workflow: Callable[..., Workflow], listing: Path) -> None:
     plan = make_plan(workflow())
     again = make_plan(workflow(), reversed(find_scenes(str(listing))))
