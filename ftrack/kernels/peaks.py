@@ -84,13 +84,13 @@ def fit_peak(surface: np.ndarray, y: int, x: int, gaussian: bool, pixels: float)
     curvature of the peak and the noise that a coefficient below one implies; NaN where there is no maximum.
     """
     c = np.float64(surface[y, x]) / QUANTUM
-    dy, sy = _fit_axis(surface[y - 1, x] / QUANTUM, c, surface[y + 1, x] / QUANTUM, gaussian, pixels)
-    dx, sx = _fit_axis(surface[y, x - 1] / QUANTUM, c, surface[y, x + 1] / QUANTUM, gaussian, pixels)
+    dy, sy = fit_axis(surface[y - 1, x] / QUANTUM, c, surface[y + 1, x] / QUANTUM, gaussian, pixels)
+    dx, sx = fit_axis(surface[y, x - 1] / QUANTUM, c, surface[y, x + 1] / QUANTUM, gaussian, pixels)
     return dy, dx, sy, sx
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _fit_axis(before: float, centre: float, after: float, gaussian: bool, pixels: float) -> tuple[float, float]:
+def fit_axis(before: float, centre: float, after: float, gaussian: bool, pixels: float) -> tuple[float, float]:
     curvature = 2.0 * centre - before - after
     if not (curvature > 0.0 and centre > 0.0):
         return np.nan, np.nan
