@@ -17,6 +17,7 @@ import urllib3
 from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 
+from ftrack.addresses import shown
 from ftrack.errors import Retry, Stop
 from ftrack.store import told_apart
 
@@ -35,17 +36,6 @@ class Access(NamedTuple):
 
     retries: int = 4
     timeout: float = 60.0
-
-
-def shown(address: str) -> str:
-    """Return an address fit for messages and records: without password, query (tokens) and fragment."""
-    if "://" not in address:
-        return address
-    try:
-        parts = urlsplit(address)
-    except ValueError:
-        return address.partition("?")[0].rpartition("@")[2]
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def is_remote(address: str) -> bool:

@@ -10,13 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import rasterio
 import tenacity
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 
+from ftrack.addresses import shown, shown_text
 from ftrack.errors import FtrackError, Retry, Stop
 
 log = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ class File:
     usual_nodata: float | None = None
 
     def __str__(self) -> str:
-        return f"asset {self.asset!r} of scene {self.scene} ({unsigned(self.href)})"
+        return f"asset {self.asset!r} of scene {self.scene} ({shown(self.href)})"
 
 
 class Access(NamedTuple):
@@ -87,14 +88,6 @@ class Header(NamedTuple):
     shape: tuple[int, int]
     nodata: float | None
     dtype: str
-
-
-def unsigned(href: str) -> str:
-    """Return an href without what may be secret in it: user, query and fragment."""
-    if "://" not in href:
-        return href
-    parts = urlsplit(href)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def check_href(file: File, local_files: bool) -> None:
@@ -198,12 +191,12 @@ def _open(file: File) -> Any:
 
 
 def _text(error: BaseException | None) -> str:
-    """Return the messages of an error and its causes, without the queries of addresses."""
+    """Return the messages of an error and its causes, without what is secret in addresses."""
     lines = []
     while error is not None:
-        lines.append(str(error))
+        lines.append(shown_text(str(error)))
         error = error.__cause__
-    return re.sub(r"\?[^\s'\",]+", "", "; ".join(lines))
+    return "; ".join(lines)
 
 
 def _may_pass(error: BaseException) -> bool:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
+from ftrack.addresses import shown_text
 from ftrack.errors import FtrackError, Stop
 from ftrack.store import put, store_at, told_apart
 
@@ -19,8 +19,6 @@ Outcome = Literal["ok", "empty", "failed"]
 
 AT_ONCE = 100
 """Objects that are removed at the same time."""
-
-SECRET = re.compile(r"(https?://[^\s?'\"]+|/vsicurl/[^\s?'\"]+)\?[^\s'\"]*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +69,7 @@ def failure(phase: Phase, block: str, run_id: str, error: BaseException, lost: t
 
 
 def describe_error(error: BaseException, limit: int = 800) -> str:
-    """Return the error and its causes as one line without the query part of addresses, which may hold signatures."""
+    """Return the error and its causes as one line without what is secret in addresses."""
     parts: list[str] = []
     cause: BaseException | None = error
     while cause is not None and len(parts) < 4:
@@ -79,7 +77,7 @@ def describe_error(error: BaseException, limit: int = 800) -> str:
         if not any(text in part for part in parts):
             parts.append(text)
         cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
-    line = SECRET.sub(r"\1", " | caused by ".join(" ".join(part.split()) for part in parts))
+    line = " | caused by ".join(shown_text(" ".join(part.split())) for part in parts)
     return line if len(line) <= limit else line[: limit - 3] + "..."
 
 

@@ -11,6 +11,7 @@ import rasterio
 import rasterio.errors
 import rasterio.windows
 
+from ftrack.addresses import shown_text
 from ftrack.errors import Retry, Stop
 from ftrack.grid import Grid
 
@@ -26,15 +27,10 @@ class Use(NamedTuple):
 
 def tell_failure(path: str, use: Use, error: Exception) -> Stop | Retry:
     """Tell a file that is wrong or missing from one that cannot be reached."""
-    remote, place = "://" in path or path.startswith("/vsi"), _unsigned(path)
+    remote, place, reason = "://" in path or path.startswith("/vsi"), shown_text(path), shown_text(str(error))
     if not remote and not Path(path).exists():
         return Stop(f"{use.name}: the file {place} does not exist, so it cannot be read; correct {use.settings}")
-    reason = str(error).replace(path, place)
     return Retry(f"{use.name}: {place} cannot be reached: {reason}") if remote else Stop(f"{use.name}: {place} cannot be read: {reason}")
-
-
-def _unsigned(path: str) -> str:
-    return path.split("?")[0]
 
 
 def sample_map(path: str, nodes: Grid, use: Use, *, zero_is_value: bool = False) -> tuple[np.ndarray, pyproj.CRS]:
@@ -68,7 +64,7 @@ def sample_map(path: str, nodes: Grid, use: Use, *, zero_is_value: bool = False)
     try:
         with rasterio.open(path) as source:
             if source.crs is None:
-                raise Stop(f"{use.name}: {_unsigned(path)} has no CRS; write one with rio edit-info --crs")
+                raise Stop(f"{use.name}: {shown_text(path)} has no CRS; write one with rio edit-info --crs")
             to_source = pyproj.Transformer.from_crs(nodes.crs, source.crs, always_xy=True)
             for start in range(0, nodes.height, ROWS_AT_ONCE):
                 x, y = np.meshgrid(nodes.x, nodes.y[start : start + ROWS_AT_ONCE])

@@ -14,7 +14,8 @@ import geopandas as gpd
 import shapely
 from pydantic import Field, field_validator
 
-from ftrack.catalogue import Access, api_io, catalogue_file, read_document, shown, walk_items
+from ftrack.addresses import shown
+from ftrack.catalogue import Access, api_io, catalogue_file, read_document, walk_items
 from ftrack.errors import Skip, Stop
 from ftrack.extent import Dates, read_area, read_dates
 from ftrack.passes import group_images, name_passes, newest_scenes

@@ -15,7 +15,8 @@ from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 from pystac_client.warnings import PystacClientWarning
 
-from ftrack.catalogue import failure, matched_in, own_address, plain_item, shown
+from ftrack.addresses import shown
+from ftrack.catalogue import failure, matched_in, own_address, plain_item
 from ftrack.errors import Retry, Stop
 from ftrack.extent import Dates
 from ftrack.settings import nearest

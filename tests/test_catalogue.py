@@ -12,7 +12,7 @@ import fsspec
 import pytest
 from stac_server import item
 
-from ftrack.catalogue import Access, absolute_href, api_io, plain_item, read_document, shown, walk_items
+from ftrack.catalogue import Access, absolute_href, api_io, plain_item, read_document, walk_items
 from ftrack.errors import Retry, Stop
 from ftrack.scenes import find_scenes
 
@@ -185,7 +185,3 @@ def test_no_secret_survives_in_an_item() -> None:
     plain = plain_item(made, signed, local=False)
     assert "SECRET" not in json.dumps(plain) and list(plain["assets"]) == ["pan"]
     assert "SECRET" in json.dumps(made)
-
-
-def test_shown() -> None:
-    assert shown("https://u:p@e.org:8/a?b#c") == "https://e.org:8/a" and shown("/a/b?c") == "/a/b?c"

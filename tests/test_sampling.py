@@ -95,4 +95,4 @@ def test_messages_name_the_use_and_the_settings_but_no_signature(tmp_path: Path)
     address = "https://example.org/a.tif?sig=SECRET"
     failure = tell_failure(address, USE, OSError(f"{address}: cannot be opened"))
     assert isinstance(failure, Retry)
-    assert str(failure) == "the map: https://example.org/a.tif cannot be reached: https://example.org/a.tif: cannot be opened"
+    assert str(failure) == "the map: https://example.org/a.tif cannot be reached: https://example.org/a.tif cannot be opened"
