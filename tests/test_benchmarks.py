@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
 
-from benchmarks import accuracy, report, scenes
+from benchmarks import accuracy, peers, report, scenes
+from benchmarks.engines import BASELINE, FULL, autorift_core, available_engines, in_threads
 
 
 def test_nodes_keep_away_from_the_edges() -> None:
@@ -98,3 +100,65 @@ def test_accuracy_of_a_small_shift_has_all_figures() -> None:
     assert 0.8 < ratio < 3.0
     assert 0.5 < low <= high < 2.0
     assert measured == 100.0 and wrong == 0.0
+
+
+def test_engines_agree_on_sign_and_place() -> None:
+    """Every engine finds a shift by (+3, -2) px wherever bands of rows begin; phase correlation without a window is that coarse."""
+    pair = scenes.pure_shift(0.05, (3.0, -2.0), size=256).pair
+    rows, columns = scenes.nodes(256)[:3], scenes.nodes(256)[1:]
+    engines, missing = available_engines()
+    assert FULL in engines and "ftrack, parabola" in engines
+    for name, engine in engines.items():
+        one, two = (in_threads(engine, n, (pair.reference, pair.secondary), rows, columns, (64, 6)) for n in (1, 2))
+        assert one.shape == (2, rows.size, columns.size)
+        np.testing.assert_array_equal(one, two, err_msg=name)
+        np.testing.assert_allclose(np.nanmedian(one, axis=(1, 2)), (3.0, -2.0), atol=0.5 if "phase" in name else 0.02, err_msg=name)
+    assert set(missing).isdisjoint(engines)
+
+
+def test_autorift_is_asked_as_it_wants_to_be() -> None:
+    """Its grid lies half a pixel before the corner, its first image is the one that is searched, and up is positive."""
+    asked: dict[str, object] = {}
+
+    def core(i1, i2, x, y, chip_x, chip_y, limit_x, limit_y, dx0, dy0, fine, steps):  # type: ignore[no-untyped-def]
+        asked.update(i1=i1, i2=i2, x=x, y=y, fine=fine)
+        assert all(part.dtype == np.float32 for part in (x, y, chip_x, chip_y, limit_x, limit_y, dx0, dy0))
+        return np.full(x.shape, 3.0, np.float32), np.full(x.shape, 2.0, np.float32)
+
+    reference, secondary = np.zeros((64, 64), np.float32), np.ones((64, 64), np.float32)
+    rows, columns = np.array([24, 32]), np.array([24, 32, 40])
+    dx, dy = autorift_core(SimpleNamespace(arImgDisp_s=core), reference, secondary, rows, columns, 16, 4)
+    assert asked["i1"] is secondary and asked["i2"] is reference and asked["fine"] is True
+    np.testing.assert_array_equal(asked["x"], np.broadcast_to(columns - 0.5, (2, 3)))
+    assert (dx == 3.0).all() and (dy == -2.0).all()
+
+
+def test_a_result_counts_wrong_and_missing_vectors() -> None:
+    scene = scenes.pure_shift(0.1, (1.0, 2.0), size=256)
+    rows = scenes.nodes(256)
+    vectors = np.stack(scenes.truth_at(scene, rows, rows))
+    vectors[0] += 0.25
+    vectors[1, 0, :4] += 3.0
+    vectors[:, 1, :2] = np.nan
+    result = peers.judge("x", scene, 32, vectors, {1: 2.0})
+    total = rows.size**2
+    assert result.rate() == total / 2.0
+    assert result.rmse == pytest.approx((0.25, 0.0))
+    assert result.measured == pytest.approx((total - 2) / total)
+    assert result.wrong == pytest.approx(4 / (total - 2))
+    assert peers.share_alike(vectors, vectors) == 1.0
+    moved = vectors.copy()
+    moved[0, 3, 3] += 0.06
+    moved[:, 1, 0] = 1.0
+    assert peers.share_alike(vectors, moved) == pytest.approx(1 - 2 / total)
+
+
+def test_figures_of_speed_are_ratios_in_the_same_run() -> None:
+    scene = scenes.pure_shift(0.1, size=256)
+    vectors = np.stack(scenes.truth_at(scene, scenes.nodes(256), scenes.nodes(256)))
+    seconds = {FULL: {1: 1.0, 2: 0.5}, BASELINE: {1: 9.0, 2: 5.0}}
+    results = [peers.judge(name, scene, chip, vectors, seconds[name]) for name in seconds for chip in (32, 64)]
+    found = {figure.what: figure for figure in peers.speed_figures(results, {32: {FULL: vectors}})}
+    assert [f.measured for f in found.values() if "chip 32, one thread" in f.what and "guided" not in f.what] == [9.0]
+    assert [f.holds for f in found.values() if "two threads over one" in f.what] == [True, True]
+    assert [f.holds for f in found.values() if "guided" in f.what] == [False, False]
