@@ -8,30 +8,33 @@
 >>> velocity = ft.to_velocity(ft.clean(motion))
 """
 
-import rioxarray as _rioxarray  # noqa: F401  registers .rio, by which arrays know their CRS
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
-from ftrack.cleaning import Fill, Outliers
-from ftrack.cluster import open_client
-from ftrack.config import ClusterSettings, Workflow, read_workflow, write_workflow
-from ftrack.cube import open_cube
-from ftrack.errors import FtrackError, Retry, Skip, Stop
-from ftrack.grid import Grid
-from ftrack.ground import Ground, find_shifts
-from ftrack.lattice import GridSettings, choose_grid
-from ftrack.match import clean, match_stack, prefilter
-from ftrack.matchers import NCC, Matcher, Prior
-from ftrack.pairs import Pair, PairSettings, choose_pairs
-from ftrack.plan import Plan, describe, make_plan
-from ftrack.prefilters import NAOF, HighPass, ImageFilter, LaplacianOfGaussian, NoFilter, Orientation, Wallis
-from ftrack.run import Report, run_plan
-from ftrack.scenes import Scene, SceneQuery, find_scenes, scenes_table
-from ftrack.schema import Status
-from ftrack.stable import Shift, StableSettings, fit_shift, stable_nodes
-from ftrack.stack import MaskSettings, StackSettings, open_stack
-from ftrack.synthetic import ArchiveSettings, simulate_archive
-from ftrack.velocity import to_velocity
-from ftrack.verify import verify_cube
-from ftrack.view import plot_network, plot_quality, plot_scenes, plot_series, plot_velocity
+if TYPE_CHECKING:
+    from ftrack.cleaning import Fill, Outliers
+    from ftrack.cluster import open_client
+    from ftrack.config import ClusterSettings, Workflow, read_workflow, write_workflow
+    from ftrack.cube import open_cube
+    from ftrack.errors import FtrackError, Retry, Skip, Stop
+    from ftrack.grid import Grid
+    from ftrack.ground import Ground, find_shifts
+    from ftrack.lattice import GridSettings, choose_grid
+    from ftrack.match import clean, match_stack, prefilter
+    from ftrack.matchers import NCC, Matcher, Prior
+    from ftrack.pairs import Pair, PairSettings, choose_pairs
+    from ftrack.plan import Plan, describe, make_plan
+    from ftrack.prefilters import NAOF, HighPass, ImageFilter, LaplacianOfGaussian, NoFilter, Orientation, Wallis
+    from ftrack.run import Report, run_plan
+    from ftrack.scenes import Scene, SceneQuery, find_scenes, scenes_table
+    from ftrack.schema import Status
+    from ftrack.stable import Shift, StableSettings, fit_shift, stable_nodes
+    from ftrack.stack import MaskSettings, StackSettings, open_stack
+    from ftrack.synthetic import ArchiveSettings, simulate_archive
+    from ftrack.velocity import to_velocity
+    from ftrack.verify import verify_cube
+    from ftrack.view import plot_network, plot_quality, plot_scenes, plot_series, plot_velocity
 
 __version__ = "0.1.0"
 
@@ -96,3 +99,46 @@ __all__ = [
     "verify_cube",
     "write_workflow",
 ]
+
+_EXPORTS = {
+    "cleaning": ("Fill", "Outliers"),
+    "cluster": ("open_client",),
+    "config": ("ClusterSettings", "Workflow", "read_workflow", "write_workflow"),
+    "cube": ("open_cube",),
+    "errors": ("FtrackError", "Retry", "Skip", "Stop"),
+    "grid": ("Grid",),
+    "ground": ("Ground", "find_shifts"),
+    "lattice": ("GridSettings", "choose_grid"),
+    "match": ("clean", "match_stack", "prefilter"),
+    "matchers": ("NCC", "Matcher", "Prior"),
+    "pairs": ("Pair", "PairSettings", "choose_pairs"),
+    "plan": ("Plan", "describe", "make_plan"),
+    "prefilters": ("NAOF", "HighPass", "ImageFilter", "LaplacianOfGaussian", "NoFilter", "Orientation", "Wallis"),
+    "run": ("Report", "run_plan"),
+    "scenes": ("Scene", "SceneQuery", "find_scenes", "scenes_table"),
+    "schema": ("Status",),
+    "stable": ("Shift", "StableSettings", "fit_shift", "stable_nodes"),
+    "stack": ("MaskSettings", "StackSettings", "open_stack"),
+    "synthetic": ("ArchiveSettings", "simulate_archive"),
+    "velocity": ("to_velocity",),
+    "verify": ("verify_cube",),
+    "view": ("plot_network", "plot_quality", "plot_scenes", "plot_series", "plot_velocity"),
+}
+"""What every module gives to the package. It is imported when it is first asked for: all of them together take seconds."""
+
+_HOMES = {name: module for module, names in _EXPORTS.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Return an exported name, or a module of the package, that has not been asked for before (PEP 562)."""
+    if name in _HOMES:
+        globals()[name] = getattr(import_module(f"ftrack.{_HOMES[name]}"), name)
+        return globals()[name]
+    if not name.startswith("_") and find_spec(f"ftrack.{name}"):
+        return import_module(f"ftrack.{name}")
+    raise AttributeError(f"module 'ftrack' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """List what the package exports, for completion."""
+    return sorted([*__all__, "__version__"])

@@ -8,27 +8,26 @@ import time
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
-import xarray as xr
 from rich.logging import RichHandler
 
+import ftrack
 from ftrack import console
-from ftrack.cluster import open_client
-from ftrack.config import Workflow, init_workflow, read_workflow
-from ftrack.cube import open_cube
-from ftrack.demo import demo_archive, demo_workflow, draw_demo, score_cube
 from ftrack.errors import FtrackError, Stop
-from ftrack.grid import grid_of
-from ftrack.plan import describe, make_plan
-from ftrack.run import Report, run_plan
-from ftrack.scenes import find_scenes, read_area
-from ftrack.synthetic import simulate_archive
-from ftrack.verify import verify_cube
-from ftrack.view import plot_network, plot_quality, plot_scenes, plot_series, plot_velocity, save_picture
-from ftrack.view.plots import place_of
-from ftrack.warmup import compile_numerics
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    import ftrack.config
+    import ftrack.demo
+    import ftrack.extent
+    import ftrack.grid
+    import ftrack.view.plots
+    import ftrack.warmup
+
+# Whatever else a command needs is imported when it is first used, as ``ftrack.name``: help and mistakes are answered at once.
 
 log = logging.getLogger("ftrack")
 
@@ -101,7 +100,7 @@ def init(
     if file.exists() and not force:
         raise Stop(f"{file} is already there; choose another name, or replace it with --force")
     try:
-        file.write_text(init_workflow(), encoding="utf-8")
+        file.write_text(ftrack.config.init_workflow(), encoding="utf-8")
     except OSError as error:
         raise Stop(f"{file} cannot be written: {error}") from None
     console.out.print(f"{file} is written. Put in your area, dates and output, then: ftrack search {file}")
@@ -131,14 +130,14 @@ def search(
     given = {"catalog": catalog, "area": area, "dates": dates, "collections": tuple(collections or ()), "max_cloud": max_cloud}
     wanted: dict[str, Any] = {}
     if file is not None:
-        settings = read_workflow(file, changes or ()).scenes
+        settings = ftrack.read_workflow(file, changes or ()).scenes
         wanted = {**settings.model_dump(include=set(given)), "query": settings.query}
     wanted |= {name: value for name, value in given.items() if value not in (None, ())}
-    scenes = find_scenes(wanted.pop("catalog"), **wanted)
+    scenes = ftrack.find_scenes(wanted.pop("catalog"), **wanted)
     console.show_scenes(scenes, every=every)
     if picture is not None:
-        place = None if wanted.get("area") is None else read_area(wanted["area"])
-        console.out.print(f"map: {save_picture(plot_scenes(scenes, area=place), picture)}")
+        place = None if wanted.get("area") is None else ftrack.extent.read_area(wanted["area"])
+        console.out.print(f"map: {ftrack.view.save_picture(ftrack.plot_scenes(scenes, area=place), picture)}")
 
 
 @app.command(epilog="Example: ftrack plan jakobshavn.yaml --set pairs.max_days=20")
@@ -150,10 +149,10 @@ def plan(
     network: Annotated[Path | None, typer.Option(help="draw which images are paired into this PNG")] = None,
 ) -> None:
     """Say what a run will do: pairs, blocks, memory and bytes. Nothing is read but metadata, and nothing is written."""
-    made = make_plan(read_workflow(file, changes or ()))
-    console.show_plan(describe(made), as_json=as_json)
+    made = ftrack.make_plan(ftrack.read_workflow(file, changes or ()))
+    console.show_plan(ftrack.describe(made), as_json=as_json)
     if network is not None:
-        save_picture(plot_network(made.pairs), network)
+        ftrack.view.save_picture(ftrack.plot_network(made.pairs), network)
 
 
 @app.command(epilog="Example: ftrack run jakobshavn.yaml --cluster threads --set output=s3://bucket/jakobshavn.zarr")
@@ -164,7 +163,7 @@ def run(
     cluster: Annotated[str | None, typer.Option(metavar="KIND", help="local, threads, or the address of a Dask scheduler")] = None,
 ) -> None:
     """Make the cube. Run it again to take up what is missing. Leaves with code 1 if blocks failed."""
-    _run(read_workflow(file, [*(changes or ()), *_cluster_changes(cluster)]))
+    _run(ftrack.read_workflow(file, [*(changes or ()), *_cluster_changes(cluster)]))
 
 
 def _cluster_changes(cluster: str | None) -> list[str]:
@@ -173,12 +172,12 @@ def _cluster_changes(cluster: str | None) -> list[str]:
     return ["cluster.kind=scheduler", f"cluster.address={cluster}"] if ":" in cluster else [f"cluster.kind={cluster}"]
 
 
-def _run(workflow: Workflow) -> Report:
+def _run(workflow: ftrack.Workflow) -> ftrack.Report:
     """Plan and run a workflow, show how it goes, and leave with code 1 if blocks failed."""
-    made = make_plan(workflow)
-    console.show_plan(describe(made))
-    with open_client(workflow.cluster) as client, console.show_progress() as listener:
-        report = run_plan(made, client, listener)
+    made = ftrack.make_plan(workflow)
+    console.show_plan(ftrack.describe(made))
+    with ftrack.open_client(workflow.cluster) as client, console.show_progress() as listener:
+        report = ftrack.run_plan(made, client, listener)
     console.show_run_report(report)
     if report.failed:
         raise typer.Exit(FAILED)
@@ -196,17 +195,17 @@ def show(
     quality: Annotated[bool, typer.Option("--quality", help="also draw error, correlation and status")] = False,
 ) -> None:
     """Draw the velocity of a cube as a map, and as a series at a point."""
-    opened = open_cube(cube)
+    opened, save = ftrack.open_cube(cube), ftrack.view.save_picture
     path = out or Path(f"{Path(cube.rstrip('/')).stem}.png")
     place = None if point is None else _place(opened, point)
-    ax = plot_velocity(opened, pair or "median", log=logarithmic)
+    ax = ftrack.plot_velocity(opened, pair or "median", log=logarithmic)
     if place is not None:
         ax.plot([place[0] / 1000], [place[1] / 1000], "P", ms=10, mfc="#c8322b", mec="white")
-        series = plot_series(opened, x=place[0], y=place[1])
-        console.out.print(f"series: {save_picture(series, path.with_stem(f'{path.stem}-series'))}")
+        series = ftrack.plot_series(opened, x=place[0], y=place[1])
+        console.out.print(f"series: {save(series, path.with_stem(f'{path.stem}-series'))}")
     if quality:
-        console.out.print(f"quality: {save_picture(plot_quality(opened, pair or 'median'), path.with_stem(f'{path.stem}-quality'))}")
-    console.out.print(f"map: {save_picture(ax, path)}")
+        console.out.print(f"quality: {save(ftrack.plot_quality(opened, pair or 'median'), path.with_stem(f'{path.stem}-quality'))}")
+    console.out.print(f"map: {save(ax, path)}")
 
 
 def _place(cube: xr.Dataset, text: str) -> tuple[float, float]:
@@ -215,18 +214,18 @@ def _place(cube: xr.Dataset, text: str) -> tuple[float, float]:
         first, second = (float(part) for part in text.replace(",", " ").split())
     except ValueError:
         raise Stop(f"--point {text}: write it as x,y in metres of the cube's CRS, or as lon,lat in degrees") from None
-    bounds = grid_of(cube).bounds
+    bounds = ftrack.grid.grid_of(cube).bounds
     on_map = bounds.left <= first <= bounds.right and bounds.bottom <= second <= bounds.top
     if not on_map and abs(first) <= 180 and abs(second) <= 90:
-        return place_of(cube, lon=first, lat=second)
-    return place_of(cube, x=first, y=second)
+        return ftrack.view.plots.place_of(cube, lon=first, lat=second)
+    return ftrack.view.plots.place_of(cube, x=first, y=second)
 
 
 @app.command(epilog="Example: ftrack verify jakobshavn.zarr")
 @told
 def verify(cube: CubePlace) -> None:
     """Read a cube as a whole: checksums, completeness, schema. Leaves with code 1 if something is wrong."""
-    report = verify_cube(cube)
+    report = ftrack.verify_cube(cube)
     console.show_cube_report(report)
     raise typer.Exit(OK if report.ok else FAILED)
 
@@ -237,7 +236,7 @@ def compile_() -> None:
     """Compile the numerics for this machine once, so that the first run does not have to."""
     console.out.print("compiling; this takes about a minute the first time")
     begun = time.perf_counter()
-    compile_numerics()
+    ftrack.warmup.compile_numerics()
     console.out.print(f"ready after {time.perf_counter() - begun:.0f} s")
 
 
@@ -251,17 +250,17 @@ def demo(
 ) -> None:
     """Try everything once: simulate scenes of a glacier whose motion is known, make its cube, compare it with the truth."""
     console.out.print(f"[bold]1 simulate[/bold]  {scenes} scenes of a fast outlet glacier")
-    archive = simulate_archive(folder / "archive", demo_archive(size, scenes))
-    file = demo_workflow(archive, folder)
+    archive = ftrack.simulate_archive(folder / "archive", ftrack.demo.demo_archive(size, scenes))
+    file = ftrack.demo.demo_workflow(archive, folder)
     console.out.print(f"\n[bold]2 search[/bold]  ftrack search {file}")
-    workflow = read_workflow(file, _cluster_changes(cluster))
-    found = find_scenes(workflow.scenes.catalog)
+    workflow = ftrack.read_workflow(file, _cluster_changes(cluster))
+    found = ftrack.find_scenes(workflow.scenes.catalog)
     console.show_scenes(found)
     console.out.print(f"\n[bold]3 plan and run[/bold]  ftrack run {file}")
     _run(workflow)
     console.out.print("\n[bold]4 compare with the truth[/bold]")
-    cube = open_cube(workflow.output)
-    console.show_facts(score_cube(cube, archive).lines)
+    cube = ftrack.open_cube(workflow.output)
+    console.show_facts(ftrack.demo.score_cube(cube, archive).lines)
     console.out.print(f"\n[bold]5 draw[/bold]  ftrack show {workflow.output}")
-    for picture in draw_demo(cube, archive, found, folder):
+    for picture in ftrack.demo.draw_demo(cube, archive, found, folder):
         console.out.print(str(picture))

@@ -8,19 +8,20 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dask.utils import format_bytes
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
-from ftrack.run import Event, Listener
-from ftrack.run import Report as RunReport
 from ftrack.schema import STATUS_TEXT
-from ftrack.stac import Scene
-from ftrack.verify import Report as CubeReport
+
+if TYPE_CHECKING:
+    from ftrack.run import Event, Listener
+    from ftrack.run import Report as RunReport
+    from ftrack.stac import Scene
+    from ftrack.verify import Report as CubeReport
 
 ROWS = 40
 """Scenes that are listed unless all are asked for."""
@@ -58,6 +59,9 @@ def show_plan(plan: Mapping[str, Any], *, as_json: bool = False) -> None:
     if as_json:
         out.print_json(json.dumps(plan))
         return
+    # Imported here, Dask does not delay help and messages.
+    from dask.utils import format_bytes
+
     grid, memory, workers = plan["grid"], plan["memory"], plan["workers"]
     shortest, longest = plan["days"]
     size = f"{grid['width']} x {grid['height']} pixels of {grid['resolution']:g} m, {grid['crs']}"

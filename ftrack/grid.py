@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyproj
+import rioxarray as _rioxarray  # noqa: F401  registers .rio, by which arrays know their CRS
 import xarray as xr
 from affine import Affine
 
