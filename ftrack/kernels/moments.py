@@ -1,0 +1,124 @@
+"""What the sums of a chip need to know of the reference: valid pixels, mean and spread of every block and chip."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from ftrack.kernels.boxes import FAINTEST, FLAT, LEVEL
+from ftrack.kernels.chain import DOWN, FIRST, RIGHT, SECOND
+from ftrack.kernels.layout import Layout
+
+LARGEST = 1e15
+"""Larger values count as no data: their products would leave the range of single precision."""
+
+
+class Chips(NamedTuple):
+    """Moments of the reference.
+
+    ``level`` is the mean of every block, ``weight`` (box, block row, block column) what the difference of means of a
+    box's two parts adds to its covariance. All others are (chip, row, column): share of valid pixels, missing texture,
+    a mean too large for the spread, sum of the pixels, and inverse root of the summed squared deviations.
+    """
+
+    level: np.ndarray
+    weight: np.ndarray
+    valid: np.ndarray
+    flat: np.ndarray
+    far: np.ndarray
+    total: np.ndarray
+    scale: np.ndarray
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def copy_valid(image, top, left, out, valid):
+    """Copy an image into a larger one at ``(top, left)``, zero and not valid where there are no data; return how many are valid."""
+    count = 0
+    y0, x0 = max(0, -top), max(0, -left)
+    y1, x1 = min(image.shape[0], out.shape[0] - top), min(image.shape[1], out.shape[1] - left)
+    if x1 <= x0:
+        return count
+    for y in range(y0, y1):
+        source, target, flags = image[y, x0:x1], out[y + top, x0 + left : x1 + left], valid[y + top, x0 + left : x1 + left]
+        row = 0
+        for x in range(source.size):
+            fine = abs(source[x]) <= np.float32(LARGEST)
+            target[x] = source[x] if fine else np.float32(0)
+            flags[x] = fine
+            row += fine
+        count += row
+    return count
+
+
+def measure_chips(image: np.ndarray, valid: np.ndarray, layout: Layout, chain: np.ndarray, of_chip: np.ndarray) -> Chips:
+    """Return the moments of a reference without gaps filled by zero: float32 (y, x) and bool (y, x)."""
+    shape = (len(layout.counts), layout.rows, layout.columns)
+    moments = np.zeros((4, len(chain), *layout.shape))
+    _measure_blocks(image, valid, layout.side, moments[0, 0], moments[1, 0], moments[2, 0], moments[3, 0])
+    weight = np.zeros((len(chain), *layout.shape), np.float32)
+    _merge_blocks(chain, moments, weight)
+    places = [[layout.starts + k * layout.step for k in range(n)] for n in shape[1:]]
+    at = (of_chip[:, None, None], np.array(places[0]).T[:, :, None], np.array(places[1]).T[:, None, :])
+    pixels, mean, spread, top = (part[at] for part in moments)
+    n = np.maximum(pixels, 1.0)
+    size = (layout.counts * layout.side)[:, None, None]
+    deviation = np.sqrt(spread / n)
+    return Chips(
+        moments[1, 0].copy(),
+        weight,
+        (pixels / size**2).astype(np.float32),
+        ~((deviation > FLAT * top) & (deviation**2 > FAINTEST)),
+        np.abs(mean) > LEVEL * deviation,
+        (pixels * mean).astype(np.float32),
+        (1.0 / np.sqrt(np.maximum(spread, 1e-300))).astype(np.float32),
+    )
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "nsz", "contract"})
+def _sum_row(pixels, flags, middle):
+    """Return count, sum and summed squares of the valid pixels less ``middle``, and their largest absolute value."""
+    count, total, squares, largest = 0.0, 0.0, 0.0, np.float32(0)
+    for x in range(pixels.size):
+        value = np.float64(pixels[x] - middle) * flags[x]
+        count += flags[x]
+        total += value
+        squares += value * value
+        largest = max(largest, abs(pixels[x]))
+    return count, total, squares, largest
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _measure_blocks(image, valid, side, n, mean, spread, top):
+    """Fill count, mean, sum of squared deviations and largest absolute value of the valid pixels of every block."""
+    for i in range(n.shape[0]):
+        for j in range(n.shape[1]):
+            x0 = j * side
+            middle = image[i * side + side // 2, x0 + side // 2]
+            count, total, squares, largest = 0.0, 0.0, 0.0, np.float32(0)
+            for y in range(i * side, (i + 1) * side):
+                part = _sum_row(image[y, x0 : x0 + side], valid[y, x0 : x0 + side], middle)
+                count, total, squares, largest = count + part[0], total + part[1], squares + part[2], max(largest, part[3])
+            if count > 0.0:
+                n[i, j], mean[i, j] = count, middle + total / count
+                spread[i, j], top[i, j] = max(squares - total * total / count, 0.0), largest
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _merge_blocks(chain, moments, weight):
+    """Put the moments of boxes together from those of their parts (Chan et al. 1983)."""
+    rows, columns = weight.shape[1:]
+    for b in range(1, chain.shape[0]):
+        first, second, right, down = chain[b, FIRST], chain[b, SECOND], chain[b, RIGHT], chain[b, DOWN]
+        for i in range(rows - down):
+            for j in range(columns - right):
+                n1, n2 = moments[0, first, i, j], moments[0, second, i + down, j + right]
+                difference = moments[1, first, i, j] - moments[1, second, i + down, j + right]
+                both = max(n1 + n2, 1.0)
+                share = n1 * n2 / both * difference
+                weight[b, i, j] = share
+                moments[0, b, i, j] = n1 + n2
+                moments[1, b, i, j] = (n1 * moments[1, first, i, j] + n2 * moments[1, second, i + down, j + right]) / both
+                moments[2, b, i, j] = moments[2, first, i, j] + moments[2, second, i + down, j + right] + share * difference
+                moments[3, b, i, j] = max(moments[3, first, i, j], moments[3, second, i + down, j + right])
