@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,8 +10,9 @@ import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
 
-from benchmarks import accuracy, peers, report, scenes
+from benchmarks import accuracy, kernel, peers, report, scenes
 from benchmarks.engines import BASELINE, FULL, autorift_core, available_engines, in_threads
+from benchmarks.suite import tiles
 
 
 def test_nodes_keep_away_from_the_edges() -> None:
@@ -162,3 +164,79 @@ def test_figures_of_speed_are_ratios_in_the_same_run() -> None:
     assert [f.measured for f in found.values() if "chip 32, one thread" in f.what and "guided" not in f.what] == [9.0]
     assert [f.holds for f in found.values() if "two threads over one" in f.what] == [True, True]
     assert [f.holds for f in found.values() if "guided" in f.what] == [False, False]
+
+
+def test_the_timed_loop_forms_the_products_it_counts() -> None:
+    """The last band of offsets of the last row of blocks, against plain sums in double precision."""
+    side, blocks = kernel.SIDE, 3
+    panels, vectors, bands, rows = offsets = kernel.offsets_for(41, 41)
+    lanes = vectors * kernel.LANES
+    width, reach = blocks * side, blocks * side + panels * lanes
+    rng = np.random.default_rng(0)
+    r, s = rng.normal(size=(width, width)).astype(np.float32), rng.normal(size=(width + bands * rows, reach)).astype(np.float32)
+    sums = np.full(blocks * rows * lanes, np.nan, np.float32)
+    kernel._all_products(r.ravel(), s.ravel(), width, reach, side, blocks, offsets, sums)
+    assert panels == 1 and bands * rows >= 41 and lanes >= 41
+    top, down = (blocks - 1) * side, (bands - 1) * rows
+    for j, g, d in np.ndindex(blocks, rows, lanes):
+        block, y, x = r[top:, j * side : (j + 1) * side], top + down + g, j * side + d
+        plain = (block.astype(float) * s[y : y + side, x : x + side]).sum()
+        assert abs(sums.reshape(blocks, rows, lanes)[j, g, d] - plain) < 1e-4
+
+
+def test_costs_are_per_node() -> None:
+    scene = scenes.sheared_flow(256)
+    action, count = kernel.measurement(scene, kernel.Variant(spacing=16, radius=5), "parabola")
+    assert count == scenes.nodes(256, 16, 56).size ** 2
+    assert np.shape(action())[1:] == (scenes.nodes(256, 16, 56).size,) * 2
+    costs = {kernel.ALONE: {"parabola": 2.0, "least_squares": 4.0}, kernel.THREE: {"parabola": 3.0, "least_squares": 7.0}}
+    ratio, search = kernel.cost_figures(costs)
+    assert (ratio.measured, ratio.holds) == (1.75, False)
+    assert (search.measured, search.holds) == (1.5, None)
+
+
+def test_rise_of_memory_is_what_was_allocated() -> None:
+    """Also where as much was freed shortly before and the allocator still holds it."""
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("the peak of memory can only be measured on Linux")
+
+    def small_arrays() -> list[np.ndarray]:
+        return [np.ones(12_500) for _ in range(2000)]
+
+    assert kernel.rise_of_memory(lambda: np.ones(25_000_000)) == pytest.approx(200, rel=0.03)
+    last = small_arrays()[-1]  # keeps the allocator from giving back what lies before it
+    assert kernel.rise_of_memory(small_arrays) == pytest.approx(200, rel=0.05)
+    assert kernel.rise_of_memory(lambda: None) < 5
+    assert last.size
+
+
+def test_tables_picture_and_json_come_out_of_small_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scene = scenes.sheared_flow(256)
+    engines = {name: engine for name, engine in available_engines()[0].items() if name in (FULL, "ftrack, parabola")}
+    vectors, seconds = peers.time_engines(engines, scene, 32, (1, 2), 1)
+    results = [peers.judge(name, scene, 32, found, seconds[name]) for name, found in vectors.items()]
+    results.append(results[0]._replace(engine=BASELINE))
+    peers.show_speed(results, 32)
+    peers.show_accuracy(results, scene.name)
+    peers.draw(results, tmp_path / "speed.png")
+    costs = kernel.cost_table(scene, {kernel.ALONE: kernel.Variant(radius=4), kernel.THREE: kernel.Variant((16, 32), radius=4)}, 1)
+    kernel.show_costs(costs)
+    figures = [*kernel.arithmetic_figures(blocks=4, rounds=1, order=64), *accuracy.flow_figures(scene)]
+    report.show_figures("figures", figures)
+    report.write_json(tmp_path / "f.json", {"figures": report.as_records(figures), "results": [peers.as_record(r) for r in results]})
+    assert (tmp_path / "speed.png").stat().st_size > 10_000
+    kept = json.loads((tmp_path / "f.json").read_text())
+    assert kept["versions"]["numpy"] == np.__version__
+    assert kept["results"][0]["chips_per_second"]["1"] > 0
+    assert len(kept["figures"]) == len(figures)
+    assert "over those of sgemm" in capsys.readouterr().out
+
+
+def test_the_suite_of_small_timings_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiles, "SIZE", 160)
+    monkeypatch.setattr(tiles, "NODES", np.arange(64, 97, 8))
+    tiles.Match().setup("32")
+    tiles.Clean().setup()
+    for kind in tiles.FILTERS:
+        tiles.Prefilter().setup(kind)
+    tiles.Tile().setup()
