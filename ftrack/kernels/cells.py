@@ -2,289 +2,291 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numba import njit
+from typing import NamedTuple
 
-from ftrack.kernels.boxes import LEVEL, fill_boxes, room_for_boxes
-from ftrack.kernels.chain import DOWN, HEIGHT
-from ftrack.kernels.peaks import judge_row
-from ftrack.kernels.sweep import (
-    LEVELLED,
-    PLAIN,
-    mark_needed,
-    merge_row,
-    multiply_row,
-    offsets_for,
-    ring_places,
-    score_row,
-    zeros32,
-)
-from ftrack.kernels.vectors import LANES, NONE
+import numpy as np
+
+from ftrack.kernels.boxes import LEVEL, fill_boxes, rows_to_remember
+from ftrack.kernels.chain import DOWN, FIRST, HEIGHT, RIGHT, SECOND, chain_for, chain_of_pixels
+from ftrack.kernels.gaps import PLANES, Gaps, sweep_gaps
+from ftrack.kernels.layout import Layout
+from ftrack.kernels.moments import Chips
+from ftrack.kernels.sweep import BACK, CHIP, LINE, MASK, PLANE, RING, START, Nodes, Places, Shape, sweep_cell
+from ftrack.kernels.vectors import GROUPS, LANES, WIDEST
+
+PLAIN, LEVELLED, GAPPY = 1, 2, 3
+"""How the sums of a chip are formed: as they are, with the means taken out, or over the pixels that both images have."""
 
 CACHE = 700_000
 """Bytes of sums that a cell may keep, so that they stay in the processor's cache."""
 
+FEW = 32
+"""Nodes along the side of a cell where every node has a window of its own."""
 
-def measure_cell(cell, tile, search, result):
+WASTE = 2.0
+"""A cell is cut in four where its windows together hold this many times the offsets of the largest."""
+
+
+class Tile(NamedTuple):
+    """Images and what is known of them.
+
+    ``numbers`` begins with both images, row after row, zero where there are gaps; the secondary begins ``far`` px above and
+    left of the reference, and the lengths of their rows are those of ``r_valid`` and ``s_valid``, bool (y, x).
+    """
+
+    numbers: np.ndarray
+    r_valid: np.ndarray
+    s_valid: np.ndarray
+    far: int
+    layout: Layout
+    chips: Chips
+    min_valid: float
+
+
+class Search(NamedTuple):
+    """First and last row and column of every window, px, int64 (row, 4, column), and how the sums of every chip are formed.
+
+    ``mode`` is uint8 (chip, row, column), 0 = not at all.
+    """
+
+    span: np.ndarray
+    mode: np.ndarray
+
+
+class Tables(NamedTuple):
+    """A layout's chain of blocks and of pixels, as the compiled loops need them; see ``ftrack.kernels.sweep``."""
+
+    blocks: np.ndarray
+    pixels: np.ndarray
+    of_box: np.ndarray
+    of_chip: np.ndarray
+    lines: int
+    ring: int
+
+
+Cell = tuple[int, int, int, int]
+
+
+def tables_of(layout: Layout) -> Tables:
+    """Return the tables of a layout."""
+    chain, of_chip = chain_for(layout.counts)
+    table = np.zeros((len(chain), 13), np.int64)
+    table[:, : chain.shape[1]] = chain
+    along = chain[1:][chain[1:, DOWN] == 0]
+    kept = np.ones(len(chain), np.int64)
+    for first, right in along[:, [FIRST, RIGHT]]:
+        while kept[first] <= right:
+            kept[first] *= 2
+    table[:, LINE], table[:, MASK] = np.cumsum(kept) - kept, kept - 1
+    down = np.where(chain[:, DOWN] > 0, chain[chain[:, SECOND], HEIGHT], 0)
+    table[:, BACK], table[:, RING] = np.maximum(down, 1), np.cumsum(down) - down
+    table[:, CHIP] = -1
+    table[of_chip, CHIP], table[of_chip, START] = np.arange(len(of_chip)), layout.starts
+    return Tables(table, *chain_of_pixels(chain, layout.side), of_chip, int(kept.sum()), int(down.sum()))
+
+
+def cut_offsets(height: int, width: int) -> tuple[int, int, int, int]:
+    """Return how offsets are cut into parts: panels along x, vectors of a panel, bands along y, rows of a band."""
+    panels = -(-width // WIDEST)
+    vectors = -(-width // (panels * LANES))
+    return panels, vectors, -(-height // GROUPS[vectors]), GROUPS[vectors]
+
+
+def cut_cells(search: Search, tables: Tables) -> list[tuple[Cell, np.ndarray]]:
+    """Cut the nodes into cells, and return with each the first and last row and column of all its windows.
+
+    Cells are cut in four as long as their windows lie far apart.
+    """
+    rows, columns = search.mode.shape[1:]
+    some = search.mode.any(0)
+    if not some.any():
+        return []
+    widest = int((search.span[:, 1] - search.span[:, 0])[some].max())
+    alike = all(np.ptp(search.span[:, k][some]) == 0 for k in range(4))
+    panels, vectors, bands, group = cut_offsets(widest, widest)
+    line = 4 * panels * vectors * LANES * bands * group * (tables.ring + len(tables.of_chip))
+    most = int(np.clip(CACHE // line, 8, 64)) if alike else FEW
+    down, along = _edges(rows, rows if alike else FEW), _edges(columns, most)
+    far = 2**40
+    low, high = np.where(some, search.span[:, ::2].swapaxes(0, 1), far), np.where(some, search.span[:, 1::2].swapaxes(0, 1), -far)
+    low = np.minimum.reduceat(np.minimum.reduceat(low, down[:-1], 1), along[:-1], 2)
+    high = np.maximum.reduceat(np.maximum.reduceat(high, down[:-1], 1), along[:-1], 2)
+    cells = []
+    for i in range(len(down) - 1):
+        for j in range(len(along) - 1):
+            cell = (int(down[i]), int(down[i + 1]), int(along[j]), int(along[j + 1]))
+            union = np.array([low[0, i, j], high[0, i, j], low[1, i, j], high[1, i, j]])
+            cells += [(cell, union)] if alike else _cut_further(cell, union, search, some, widest)
+    return [(cell, union) for cell, union in cells if union[1] > union[0]]
+
+
+def _edges(n: int, most: int) -> np.ndarray:
+    pieces = -(-n // most)
+    return np.arange(pieces + 1) * n // pieces
+
+
+def _cut_further(cell: Cell, union: np.ndarray, search: Search, some: np.ndarray, widest: int) -> list[tuple[Cell, np.ndarray]]:
+    top, bottom, left, right = cell
+    area = (union[1] - union[0] + 2) * (union[3] - union[2] + 6)
+    if union[1] <= union[0] or area <= WASTE * (widest + 2) * (widest + 6) or bottom - top + right - left <= 4:
+        return [(cell, union)]
+    cells = []
+    for a, b in ((top, (top + bottom) // 2), ((top + bottom) // 2, bottom)):
+        for c, d in ((left, (left + right) // 2), ((left + right) // 2, right)):
+            inside = some[a:b, c:d]
+            if inside.any():
+                span = [search.span[a:b, k, c:d][inside] for k in range(4)]
+                part = np.array([span[0].min(), span[1].max(), span[2].min(), span[3].max()])
+                cells += _cut_further((a, b, c, d), part, search, some, widest)
+    return cells
+
+
+def shape_of(cell: Cell, union: np.ndarray, layout: Layout) -> Shape:
+    """Return how a cell is cut into blocks and parts of its offsets."""
+    rows, columns = ((cell[k + 1] - cell[k] - 1) * layout.step + int(layout.counts[-1]) for k in (0, 2))
+    parts = cut_offsets(int(union[1] - union[0]), int(union[3] - union[2]))
+    return Shape(layout.side, layout.step, rows, columns, *parts, int(union[0]), int(union[2]))
+
+
+def place_all(tile: Tile, cell: Cell, shape: Shape, tables: Tables) -> tuple[Places, int, int]:
+    """Return where everything lies, the place of the differences of means, and the place behind the last thing."""
+    reach, chips = shape.vectors * LANES, len(tables.of_chip)
+    line, parts = shape.group * reach, shape.panels * shape.bands
+    height = shape.rows * shape.side + shape.bands * shape.group
+    pitch = -(-(shape.columns * shape.side + shape.panels * reach) // LANES) * LANES
+    nodes = chips * (cell[3] - cell[2]) * shape.bands * shape.group
+    sizes = [
+        tile.r_valid.size + tile.s_valid.size,
+        chips * height * pitch,
+        chips * height * pitch,
+        tables.lines * line,
+        tables.ring * parts * shape.columns * line,
+        nodes * (shape.panels * reach + LANES) + 2 * LANES,
+        nodes,
+        3 * (shape.side**2 + (shape.side + shape.group) * (shape.side + reach)) + line,
+        (len(tables.blocks) - 1) * height * pitch,
+    ]
+    ends = np.cumsum([-(-size // LANES) * LANES + LANES for size in sizes])
+    mean, inverse, lines, ring, surface, highest, room, differences, end = ends.tolist()
+    y, x = (cell[k] * tile.layout.side * tile.layout.step for k in (0, 2))
+    (_, r_step), (_, s_step) = tile.r_valid.shape, tile.s_valid.shape
+    r, s = y * r_step + x, tile.r_valid.size + (y + tile.far + shape.dy) * s_step + x + tile.far + shape.dx
+    return Places(r, r_step, s, s_step, mean, inverse, height, pitch, lines, ring, surface, highest, room), differences, end
+
+
+def measure_cell(tile: Tile, search: Search, cell: Cell, union: np.ndarray, tables: Tables, found: np.ndarray, keep: np.ndarray) -> None:
     """Find the peaks of the nodes of one cell.
 
-    Parameters
-    ----------
-    cell : (int, int, int, int)
-        First and last row and first and last column of nodes.
-    tile : ((r, r_step, s, s_step, far), geometry, (level, weight, total, scale))
-        Images without gaps, row after row, and the lengths of a row; the secondary begins ``far`` px before the
-        reference. ``geometry`` is (side, step, counts, starts, chain, of_chip, pixel_chain, of_box); see
-        ``ftrack.kernels.layout`` and ``ftrack.kernels.chain``. The rest is of ``ftrack.kernels.moments.Chips``.
-    search : (dy, dx, radius, mode)
-        Windows, int64 (row, column), and how the sums of each chip are formed, uint8 (chip, row, column), 0 = not at
-        all. Chips that prove to have means too large for plain sums are set to ``LEVELLED``.
-    result : (peak, dy, dx, ratio, bounded, around, keep)
-        Filled; see ``ftrack.kernels.layout.Peaks``. ``keep`` takes the surfaces unless it is empty.
+    Chips that prove to have means too large for plain sums are set to ``LEVELLED``.
     """
-    images, geometry, _ = tile
-    side, step, counts, starts, chain, of_chip, pixel_chain, of_box = geometry
-    union, plain, levelled = union_of(cell, search)
-    if not plain and not levelled:
-        return
-    part = offsets_for(union[1] - union[0], union[3] - union[2])
-    rows, columns = (cell[1] - cell[0] - 1) * step + counts[-1], (cell[3] - cell[2] - 1) * step + counts[-1]
-    pitch = (columns * side + part[0] * part[1] * LANES + LANES - 1) // LANES * LANES
-    size = (rows * side + part[2] * part[3], pitch)
-    corner = (cell[0] * step * side + images[4] + union[0]) * images[3] + cell[2] * step * side + images[4] + union[2]
-    area, place = size[0] * size[1], np.full(pixel_chain.shape[0], -1)
-    mean, inverse, none = zeros32(counts.size * area + LANES), zeros32(counts.size * area + LANES), zeros32(0)
-    region, room = (images[2], corner, images[3]), room_for_boxes(pixel_chain) * pitch + 2 * LANES
-    extent = (union, part, corner, size)
-    if plain:
-        work = (zeros32(room), zeros32(room))
-        if fill_boxes(region, size, pixel_chain, of_box[of_chip], place, work, (mean, inverse, none)):
-            levelled |= _mark_far(cell, union, search, geometry, mean, inverse, size)
-        sweep_cell(PLAIN, cell, extent, tile, search, (mean, inverse, none), result)
-    if levelled:
-        for b in range(1, chain.shape[0]):
-            place[of_box[b]] = (b - 1) * area
-        differences = zeros32((chain.shape[0] - 1) * area + LANES)
-        fill_boxes(region, size, pixel_chain, of_box[of_chip], place, (np.zeros(room), zeros32(room)), (mean, inverse, differences))
-        sweep_cell(LEVELLED, cell, extent, tile, search, (mean, inverse, differences), result)
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def union_of(cell, search):
-    """Return the first and last dy and dx of all windows of a cell, and whether any chip has plain or levelled sums."""
-    dy, dx, radius, mode = search
-    y0, y1, x0, x1, plain, levelled = 2**40, -(2**40), 2**40, -(2**40), False, False
-    for i in range(cell[0], cell[1]):
-        for j in range(cell[2], cell[3]):
-            wanted = False
-            for c in range(mode.shape[0]):
-                plain |= mode[c, i, j] == PLAIN
-                levelled |= mode[c, i, j] == LEVELLED
-                wanted |= mode[c, i, j] == PLAIN or mode[c, i, j] == LEVELLED
-            if wanted:
-                y0, y1 = min(y0, dy[i, j] - radius[i, j]), max(y1, dy[i, j] + radius[i, j] + 1)
-                x0, x1 = min(x0, dx[i, j] - radius[i, j]), max(x1, dx[i, j] + radius[i, j] + 1)
-    return (y0, y1, x0, x1), plain, levelled
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _mark_far(cell, union, search, geometry, mean, inverse, size):
-    """Set chips to ``LEVELLED`` that are compared with a box whose mean is too large for its spread; return whether any is."""
-    dy, dx, radius, mode = search
-    side, step, counts, starts = geometry[:4]
-    found = False
-    for c in range(counts.size):
-        most = np.float32(LEVEL * LEVEL / (counts[c] * side) ** 2)
-        for i in range(cell[0], cell[1]):
-            for j in range(cell[2], cell[3]):
-                if mode[c, i, j] != PLAIN:
-                    continue
-                reach = radius[i, j]
-                y0 = (starts[c] + (i - cell[0]) * step) * side + dy[i, j] - reach - union[0]
-                x0 = (starts[c] + (j - cell[2]) * step) * side + dx[i, j] - reach - union[2]
-                if _any_far(mean, inverse, (c * size[0] + y0) * size[1] + x0, size[1], 2 * reach + 1, most):
-                    mode[c, i, j] = LEVELLED
-                    found = True
-    return found
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _any_far(mean, inverse, at, step, width, most):
-    far = 0
-    for y in range(width):
-        m, s = mean[at + y * step : at + y * step + width], inverse[at + y * step : at + y * step + width]
-        for x in range(width):
-            far += m[x] * s[x] * m[x] * s[x] > most
-        if far:
-            return True
-    return False
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def sweep_cell(kind, cell, extent, tile, search, boxes, result):
-    """Form the sums of one kind for all nodes of a cell and find their peaks; see ``measure_cell``."""
-    images, geometry, reference = tile
-    side, step, counts, starts, chain, of_chip = geometry[:6]
-    union, (panels, vectors, bands, group), corner, size = extent
-    reach, parts = vectors * LANES, panels * bands
-    line, height, width = group * reach, bands * group, panels * reach
-    todo, span = _list_nodes(kind, cell, union, search)
-    rows, columns = (todo.shape[1] - 1) * step + counts[-1], (todo.shape[2] - 1) * step + counts[-1]
-    needed = np.zeros((chain.shape[0], rows, columns), np.bool_)
-    mark_needed(todo, chain, of_chip, starts, step, needed)
-    back, begin, ring_rows = ring_places(chain)
-    lines = zeros32(chain.shape[0] * columns * line).reshape((chain.shape[0], columns * line))
-    ring = zeros32(ring_rows * parts * columns * line)
-    chip_size = todo.shape[2] * height
-    surface, highest = zeros32(counts.size * chip_size * width), zeros32(counts.size * chip_size)
-    nothing = np.zeros(todo.shape[2], np.float32)
-    room = zeros32(side * side + (side + group) * (side + reach))
-    level = np.zeros((2, columns if kind == LEVELLED else 0))
-    block0, block1 = cell[0] * step, cell[2] * step
-    for i in range(rows):
-        if not _any(needed[0, i]):
+    shape = shape_of(cell, union, tile.layout)
+    places, differences, _ = place_all(tile, cell, shape, tables)
+    here = (slice(None), slice(cell[0], cell[1]), slice(cell[2], cell[3]))
+    mode, span = search.mode[here], search.span[cell[0] : cell[1], :, cell[2] : cell[3]]
+    span = np.ascontiguousarray(span - np.array([union[0], union[0], union[2], union[2]])[:, None])
+    for kind in (PLAIN, LEVELLED, GAPPY):
+        if not (mode == kind).any():
             continue
+        table = tables.blocks.copy()
         if kind == LEVELLED:
-            _find_levels(images, reference[0], side, (block0 + i, block1), level)
-        for p in range(highest.size):
-            highest[p] = np.float32(NONE)
-        for p in range(parts):
-            dy0, dx0 = p // panels * group, p % panels * reach
-            block = (block0 + i) * side * images[1] + block1 * side
-            place = corner + (i * side + dy0) * images[3] + dx0
-            multiply_row(images[:4], block, place, needed[0, i], (side, vectors, line), level, room, lines[0])
-            for b in range(1, chain.shape[0]):
-                ring_at = ((begin[b] + i % back[b]) * parts + p) * columns * line if chain[b, DOWN] > 0 else -1
-                plane = -1
-                if kind == LEVELLED:
-                    plane = ((b - 1) * size[0] + (i - chain[b, HEIGHT] + 1) * side + dy0) * size[1] + dx0
-                weight = reference[1][b, block0 : block0 + rows, block1 : block1 + columns]
-                merge_row(b, i, chain, needed, lines, ring, ring_at, weight, boxes[2], plane, (side, size[1], group, reach, line))
-            for c in range(counts.size):
-                above = i + 1 - counts[c] - starts[c]
-                if above < 0 or above % step or above // step >= todo.shape[1]:
-                    continue
-                node = above // step
-                where = slice(cell[2], cell[3])
-                total = reference[2][c, cell[0] + node, where] if kind == PLAIN else nothing
-                scale = reference[3][c, cell[0] + node, where]
-                at = (c * size[0] + (starts[c] + above) * side + dy0) * size[1] + dx0
-                score_row(
-                    lines[of_chip[c]], todo[c, node], (starts[c], step, line), (total, scale), (boxes[0], boxes[1], at, side, size[1]),
-                    span[node], (dy0, dx0, group, reach, width, height), surface[c * chip_size * width :], highest[c * chip_size :],
-                )  # fmt: skip
-        for c in range(counts.size):
-            above = i + 1 - counts[c] - starts[c]
-            if above >= 0 and above % step == 0 and above // step < todo.shape[1]:
-                node = above // step
-                values = (surface[c * chip_size * width : (c + 1) * chip_size * width], highest[c * chip_size : (c + 1) * chip_size])
-                write_row(values, todo[c, node], span[node], (height, width), (union[0], union[2]), (c, cell[0] + node, cell[2]), result)
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _list_nodes(kind, cell, union, search):
-    """Return which chips of a cell to do, and the first and last row and column of each window among the cell's offsets."""
-    dy, dx, radius, mode = search
-    n, m = cell[1] - cell[0], cell[3] - cell[2]
-    todo, span = np.zeros((mode.shape[0], n, m), np.bool_), np.zeros((n, 4, m), np.int64)
-    for i in range(n):
-        for j in range(m):
-            y, x = cell[0] + i, cell[2] + j
-            reach = radius[y, x]
-            span[i, 0, j], span[i, 1, j] = dy[y, x] - reach - union[0], dy[y, x] + reach + 1 - union[0]
-            span[i, 2, j], span[i, 3, j] = dx[y, x] - reach - union[2], dx[y, x] + reach + 1 - union[2]
-            for c in range(mode.shape[0]):
-                todo[c, i, j] = mode[c, y, x] == kind
-    return todo, span
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _any(flags):
-    found = False
-    for flag in flags:
-        found |= flag
-    return found
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _find_levels(images, reference, side, first, level):
-    """Find what is taken out of one row of blocks: the mean of the reference and of the secondary at offset zero."""
-    s, s_step, far = images[2:]
-    i, j0 = first
-    for j in range(level.shape[1]):
-        level[0, j] = reference[i, j0 + j]
-        total, count = 0.0, 0
-        for y in range(side):
-            at = (far + i * side + y) * s_step + far + (j0 + j) * side
-            for x in range(side):
-                total += s[at + x]
-                count += s[at + x] != np.float32(0)
-        level[1, j] = total / count if count else reference[i, j0 + j]
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def write_row(values, todo, span, shape, origin, where, result):
-    """Write the peaks, and the surfaces if they are kept, of one row of the nodes of a cell."""
-    peak, dy, dx, ratio, bounded, around, keep = result
-    c, i, j0 = where
-    here = slice(j0, j0 + todo.size)
-    found = (peak[c, i, here], dy[c, i, here], dx[c, i, here], ratio[c, i, here], bounded[c, i, here], around[c, i, here])
-    judge_row(values[0], values[1], todo, span, shape, origin, found)
-    if keep.size:
-        for k in range(todo.size):
-            if todo[k]:
-                for y in range(span[0, k], span[1, k]):
-                    for x in range(span[2, k], span[3, k]):
-                        value = values[0][(k * shape[0] + y) * shape[1] + x]
-                        if value != np.float32(NONE):
-                            keep[c, i, j0 + k, y - span[0, k], x - span[2, k]] = value
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def columns_that_fit(geometry, height, width):
-    """Return how many node columns a cell may have so that its sums stay in the processor's cache."""
-    panels, vectors, bands, group = offsets_for(height, width)
-    surface = 4 * panels * vectors * LANES * bands * group
-    rows = ring_places(geometry[4])[2] + geometry[2].size
-    return max(8, min(64, CACHE // (surface * rows)))
-
-
-def measure_cells(tile, search, result):
-    """Find the peaks of all nodes of a tile; see ``measure_cell``.
-
-    Cells are halved as long as that saves offsets that belong to no window.
-    """
-    geometry = tile[1]
-    rows, columns = search[0].shape
-    widest = 2 * search[2].max() + 1
-    most = columns_that_fit(geometry, widest, widest)
-    pieces = (columns + most - 1) // most
-    cells = [(0, rows, k * columns // pieces, (k + 1) * columns // pieces) for k in range(pieces)]
-    while cells:
-        cell = cells.pop()
-        whole = _cost(cell, search, geometry)
-        if whole == 0:
-            continue
-        if cell[1] - cell[0] >= cell[3] - cell[2]:
-            middle = (cell[0] + cell[1]) // 2
-            one, other = (cell[0], middle, cell[2], cell[3]), (middle, cell[1], cell[2], cell[3])
+            table[1:, PLANE] = differences + np.arange(len(table) - 1) * places.height * places.pitch
+        if kind != GAPPY and _fill_boxes(tile.numbers, places, table, tables, kind):
+            _mark_far(tile, places, mode, span)
+        todo = mode == kind
+        nodes = _nodes(tile, cell, shape, tables, span, todo, kind)
+        result = np.full((*todo.shape, 14), np.nan, np.float32)
+        kept = np.full((*todo.shape, *keep.shape[3:]) if keep.size else (0,) * 5, np.nan, np.float32)
+        if kind == GAPPY:
+            gaps = _gaps(tile, cell, shape, tables)
+            sweep_gaps(tile.numbers, shape, places, table, nodes, gaps, (result, kept))
         else:
-            middle = (cell[2] + cell[3]) // 2
-            one, other = (cell[0], cell[1], cell[2], middle), (cell[0], cell[1], middle, cell[3])
-        small = cell[1] - cell[0] + cell[3] - cell[2] <= 2
-        if not small and _cost(one, search, geometry) + _cost(other, search, geometry) < whole:
-            cells.append(one)
-            cells.append(other)
-        else:
-            measure_cell(cell, tile, search, result)
+            sweep_cell(tile.numbers, shape, places, table, nodes, result, kept)
+        found[here][todo] = result[todo]
+        if keep.size:
+            keep[here][todo] = kept[todo]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _cost(cell, search, geometry):
-    """Return roughly how many products a cell needs, with what it costs to begin one; zero if there is nothing to do."""
-    union, plain, levelled = union_of(cell, search)
-    if not plain and not levelled:
-        return 0
-    step, most = geometry[1], geometry[2][-1]
-    blocks = ((cell[1] - cell[0] - 1) * step + most) * ((cell[3] - cell[2] - 1) * step + most)
-    return 3000 + blocks * (union[1] - union[0] + 2) * (union[3] - union[2] + 6)
+def _fill_boxes(numbers: np.ndarray, places: Places, table: np.ndarray, tables: Tables, kind: int) -> int:
+    remember = rows_to_remember(tables.pixels)
+    size = int(remember[:, 0].sum() + 1) * places.pitch + 2 * LANES
+    region = (places.s, places.s_step, places.height, places.pitch, places.mean, places.inverse)
+    planes = np.full((len(tables.pixels), 2), -1)
+    planes[tables.of_box[tables.of_chip], 0] = np.arange(len(tables.of_chip))
+    if kind == LEVELLED:
+        planes[tables.of_box[1:], 1] = table[1:, PLANE]
+    sums = np.zeros(size, np.float32 if kind == PLAIN else np.float64)
+    far = fill_boxes(numbers, region, tables.pixels, remember, planes, sums, np.zeros(size, np.float32))
+    return int(far) if kind == PLAIN else 0
+
+
+def _nodes(tile: Tile, cell: Cell, shape: Shape, tables: Tables, span: np.ndarray, todo: np.ndarray, kind: int) -> Nodes:
+    """Return what is to be done in a cell by sums of one kind."""
+    layout, chips = tile.layout, tile.chips
+    nodes = (slice(None), slice(cell[0], cell[1]), slice(cell[2], cell[3]))
+    blocks = tuple(slice(cell[k] * layout.step, cell[k] * layout.step + n) for k, n in ((0, shape.rows), (2, shape.columns)))
+    levels, weight = np.zeros((2, 0, 0)), np.zeros((1, 1, 1), np.float32)
+    if kind != PLAIN:
+        levels = np.stack([chips.level[blocks], _level_of_secondary(tile, cell, shape, chips.level[blocks])])
+        weight = np.ascontiguousarray(chips.weight[(slice(None), *blocks)])
+    total = np.ascontiguousarray(chips.total[nodes]) if kind == PLAIN else np.zeros(todo.shape, np.float32)
+    needed = mark_needed(todo, tables, layout, shape)
+    return Nodes(needed, todo, span, levels, weight, total, np.ascontiguousarray(chips.scale[nodes]))
+
+
+def _level_of_secondary(tile: Tile, cell: Cell, shape: Shape, otherwise: np.ndarray) -> np.ndarray:
+    """Return the mean of every block of the secondary at offset zero; ``otherwise`` where it has no pixels."""
+    side = shape.side
+    size = (shape.rows * side, shape.columns * side)
+    y, x = (cell[k] * side * shape.step + tile.far for k in (0, 2))
+    image = tile.numbers[tile.r_valid.size : tile.r_valid.size + tile.s_valid.size].reshape(tile.s_valid.shape)
+    parts = (array[y : y + size[0], x : x + size[1]].reshape(shape.rows, side, shape.columns, side) for array in (image, tile.s_valid))
+    total, count = (part.sum((1, 3), dtype=np.float64) for part in parts)
+    return np.where(count > 0, total / np.maximum(count, 1), otherwise)
+
+
+def _gaps(tile: Tile, cell: Cell, shape: Shape, tables: Tables) -> Gaps:
+    """Return where the images of a cell have pixels, and room for its sums."""
+    line = PLANES * shape.group * shape.vectors * LANES
+    y, x = (cell[k] * shape.side * shape.step for k in (0, 2))
+    rows = tables.lines, tables.ring * shape.panels * shape.bands * shape.columns
+    s_valid = tile.s_valid[y + tile.far + shape.dy :, x + tile.far + shape.dx :]
+    return Gaps(tile.r_valid[y:, x:], s_valid, tile.min_valid, np.zeros(sum(rows) * line), rows[0] * line)
+
+
+def _mark_far(tile: Tile, places: Places, mode: np.ndarray, span: np.ndarray) -> None:
+    """Set chips to ``LEVELLED`` that are compared with a box whose mean is too large for its spread."""
+    area, layout = places.height * places.pitch, tile.layout
+    for c, count in enumerate(layout.counts):
+        planes = (tile.numbers[at + c * area : at + (c + 1) * area] for at in (places.mean, places.inverse))
+        ratio = np.prod([*planes], axis=0)
+        far = (np.abs(ratio) > np.float32(LEVEL / (count * layout.side))).reshape(places.height, places.pitch)
+        total = summed(far)
+        y, x = ((layout.starts[c] + layout.step * np.arange(n)) * layout.side for n in mode.shape[1:])
+        y, x = y[:, None], x[None, :]
+        many = boxes_between(total, y + span[:, 0], y + span[:, 1], x + span[:, 2], x + span[:, 3])
+        mode[c][(mode[c] == PLAIN) & (many > 0)] = LEVELLED
+
+
+def summed(flags: np.ndarray) -> np.ndarray:
+    """Return how many flags lie above and to the left of every corner."""
+    total = np.zeros((flags.shape[0] + 1, flags.shape[1] + 1), np.int32)
+    np.cumsum(np.cumsum(flags, 0, dtype=np.int32), 1, out=total[1:, 1:])
+    return total
+
+
+def boxes_between(total: np.ndarray, top: np.ndarray, bottom: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Return how many flags lie in boxes, from ``summed``."""
+    return np.asarray(total[bottom, right] - total[top, right] - total[bottom, left] + total[top, left])
+
+
+def mark_needed(todo: np.ndarray, tables: Tables, layout: Layout, shape: Shape) -> np.ndarray:
+    """Return the boxes that the chips to be done are made of: bool (box, block row, block column)."""
+    needed = np.zeros((len(tables.blocks), shape.rows, shape.columns), np.bool_)
+    for c, start in enumerate(layout.starts):
+        rows, columns = (slice(start, start + (n - 1) * layout.step + 1, layout.step) for n in todo.shape[1:])
+        needed[tables.of_chip[c], rows, columns] = todo[c]
+    for b in range(len(tables.blocks) - 1, 0, -1):
+        first, second, right, down = (int(v) for v in tables.blocks[b, :4])
+        needed[first] |= needed[b]
+        needed[second, down:, right:] |= needed[b, : shape.rows - down, : shape.columns - right]
+    return needed

@@ -9,14 +9,23 @@ from __future__ import annotations
 
 import numpy as np
 
-from ftrack.kernels.cells import measure_cells
-from ftrack.kernels.chain import chain_for, chain_of_pixels
-from ftrack.kernels.correlate import correlate, pad_for
+from ftrack.kernels.cells import (
+    GAPPY,
+    LEVELLED,
+    PLAIN,
+    Search,
+    Tile,
+    boxes_between,
+    cut_cells,
+    measure_cell,
+    place_all,
+    shape_of,
+    summed,
+    tables_of,
+)
 from ftrack.kernels.layout import Layout, Peaks, Windows, everywhere
 from ftrack.kernels.moments import copy_valid, measure_chips
-from ftrack.kernels.peaks import second_peaks
-from ftrack.kernels.scan import NONE, QUANTUM
-from ftrack.kernels.sweep import GAPPY, LEVELLED, PLAIN
+from ftrack.kernels.vectors import LANES
 
 __all__ = ["Peaks", "Windows", "everywhere", "find_peaks"]
 
@@ -52,118 +61,77 @@ def find_peaks(
         Filled with the coefficients at all offsets of the windows, NaN where there is none.
     """
     shape = (len(layout.counts), layout.rows, layout.columns)
-    search = tuple(np.ascontiguousarray(np.broadcast_to(w, shape[1:]), np.int64) for w in windows)
-    chain, of_chip = chain_for(layout.counts)
+    dy, dx, radius = (np.broadcast_to(np.asarray(w, np.int64), shape[1:]) for w in windows)
+    span = np.stack([dy - radius, dy + radius + 1, dx - radius, dx + radius + 1], 1)
     size = (layout.shape[0] * layout.side, layout.shape[1] * layout.side)
+    tables = tables_of(layout)
     r, r_valid = np.zeros(size, np.float32), np.zeros(size, np.bool_)
-    r_count = copy_valid(reference, 0, 0, r, r_valid)
-    chips = measure_chips(r, r_valid, layout, chain, of_chip)
-    usable = (chips.valid >= min_valid) & ~chips.flat & wanted & _reaches(secondary.shape, layout, search)
-    out = Peaks(
+    whole = copy_valid(reference, 0, 0, r, r_valid) == r.size
+    chips = measure_chips(r, r_valid, layout, tables.blocks[:, :6], tables.of_chip)
+    reaches, inside = _reaches(secondary.shape, layout, span)
+    usable = (chips.valid >= min_valid) & ~chips.flat & wanted & reaches
+    found = np.full((*shape, 14), np.nan, np.float32)
+    if usable.any():
+        far = int(np.abs(span.swapaxes(0, 1)[:, usable.any(0)]).max())
+        s_shape = (size[0] + 2 * far + MARGIN, size[1] + 2 * far + MARGIN)
+        search = Search(span, np.where(chips.far, LEVELLED, PLAIN).astype(np.uint8) * usable)
+        tile = Tile(np.zeros(0, np.float32), r_valid, np.zeros(s_shape, np.bool_), far, layout, chips, min_valid)
+        cells = cut_cells(search, tables)
+        room = max(place_all(tile, cell, shape_of(cell, union, layout), tables)[2] for cell, union in cells)
+        tile = tile._replace(numbers=_aligned(room))
+        tile.numbers[: r.size] = r.ravel()
+        s = tile.numbers[r.size : r.size + tile.s_valid.size].reshape(s_shape)
+        whole &= copy_valid(secondary, far - layout.radius, far - layout.radius, s, tile.s_valid) == secondary.size
+        if not whole or not inside[usable.any(0)].all():
+            search.mode[usable & find_gaps(tile, search)] = GAPPY
+        for cell, union in cells:
+            measure_cell(tile, search, cell, union, tables, found, np.zeros((0,) * 5, np.float32) if keep is None else keep)
+    some = ~np.isnan(found[..., 0])
+    whole_numbers = np.where(some[..., None], found, 0)[..., [1, 2, 4]]
+    return Peaks(
         chips.valid,
         chips.flat,
-        np.full(shape, np.nan, np.float32),
-        np.zeros(shape, np.int32),
-        np.zeros(shape, np.int32),
-        np.full(shape, np.nan, np.float32),
-        np.zeros(shape, np.uint8),
-        np.full((*shape, 3, 3), np.nan, np.float32),
+        found[..., 0].copy(),
+        whole_numbers[..., 0].astype(np.int32),
+        whole_numbers[..., 1].astype(np.int32),
+        found[..., 3].copy(),
+        whole_numbers[..., 2].astype(np.uint8),
+        found[..., 5:].reshape(*shape, 3, 3).copy(),
     )
-    if not usable.any():
-        return out
-    used = usable.any(0)
-    far = int(max((np.abs(search[k]) + search[2])[used].max() for k in (0, 1)))
-    s = np.zeros((size[0] + 2 * far + MARGIN, size[1] + 2 * far + MARGIN), np.float32)
-    s_valid = np.zeros(s.shape, np.bool_)
-    copy_valid(secondary, far - layout.radius, far - layout.radius, s, s_valid)
-    gaps = _find_gaps(r_valid, s_valid, layout, search, far)
-    if (usable & gaps).any():
-        rest = _find_with_gaps(reference, secondary, layout, windows, min_valid, usable & gaps, keep)
-        for mine, other in zip(out[2:], rest[2:], strict=True):
-            mine[usable & gaps] = other[usable & gaps]
-    usable &= ~gaps
-    mode = np.where(gaps, GAPPY, np.where(chips.far, LEVELLED, PLAIN)) * usable
-    pixels, of_box = chain_of_pixels(chain, layout.side)
-    geometry = (layout.side, layout.step, layout.counts, layout.starts, chain, of_chip, pixels, of_box)
-    images = (r.ravel(), r.shape[1], s.ravel(), s.shape[1], far)
-    tile = (images, geometry, (chips.level, chips.weight, chips.total, chips.scale))
-    room = np.zeros((0, 0, 0, 0, 0), np.float32) if keep is None else keep
-    measure_cells(tile, (*search, mode.astype(np.uint8)), (*out[2:], room))
-    return out
 
 
-def _reaches(shape: tuple[int, int], layout: Layout, search: tuple[np.ndarray, ...]) -> np.ndarray:
-    """Return where the window of a node reaches the secondary at all: bool (row, column)."""
-    fine = np.ones((layout.rows, layout.columns), np.bool_)
+def _aligned(n: int) -> np.ndarray:
+    """Return zeros that begin on a line of the processor's cache, so that vectors do not lie across two."""
+    numbers = np.zeros(n + LANES, np.float32)
+    skip = -numbers.ctypes.data % (4 * LANES) // 4
+    return numbers[skip : skip + n]
+
+
+def _reaches(shape: tuple[int, int], layout: Layout, span: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return where the window of a node reaches the secondary at all, and where it lies inside: bool (row, column)."""
+    some, whole = np.ones((2, layout.rows, layout.columns), np.bool_)
     largest = int(layout.counts.max()) * layout.side
     for axis, nodes in enumerate((layout.rows, layout.columns)):
         first = layout.radius + layout.step * layout.side * np.arange(nodes)
         first = first[:, None] if axis == 0 else first
-        low, high = first + search[axis] - search[2], first + search[axis] + search[2] + largest
-        fine &= (high > 0) & (low < shape[axis])
-    return fine
+        low, high = first + span[:, 2 * axis], first + span[:, 2 * axis + 1] - 1 + largest
+        some &= (high > 0) & (low < shape[axis])
+        whole &= (low >= 0) & (high <= shape[axis])
+    return some, whole
 
 
-def _find_with_gaps(reference, secondary, layout, windows, min_valid, wanted, keep=None):
-    shape = (len(layout.counts), layout.rows, layout.columns)
-    wanted = np.broadcast_to(wanted, shape)
-    far = int(max((abs(w) + windows.radius).max() for w in (windows.dy, windows.dx)))
-    extra = max(0, far - layout.radius)
-    layout = layout._replace(radius=layout.radius + extra)
-    padded = np.full(pad_for(layout)[1], np.nan, np.float32)
-    part = secondary[: padded.shape[0] - extra, : padded.shape[1] - extra]
-    padded[extra : extra + part.shape[0], extra : extra + part.shape[1]] = part
-    found = correlate(np.ascontiguousarray(reference, np.float32), padded, layout, min_valid, wanted.any(0))
-    none = np.full((2, *shape), np.nan, np.float32)
-    zero = np.zeros((2, *shape), np.int32)
-    around = np.full((*shape, 3, 3), np.nan, np.float32)
-    out = Peaks(found.valid, found.flat, none[0], zero[0], zero[1], none[1], np.zeros(shape, np.uint8), around)
-    for c, i, j in zip(*np.nonzero(wanted & ~np.isnan(found.peak)), strict=True):
-        window = (int(windows.dy[i, j]), int(windows.dx[i, j]), int(windows.radius[i, j]))
-        _judge_node(found.values[c, i, j], window, layout.radius, (c, i, j), out, keep)
-    return out
-
-
-def _judge_node(
-    values: np.ndarray, window: tuple[int, int, int], reach: int, at: tuple[int, ...], out: Peaks, keep: np.ndarray | None
-) -> None:
-    dy, dx, radius = window
-    top, left = reach + dy - radius, reach + dx - radius
-    part = np.ascontiguousarray(values[top : top + 2 * radius + 1, left : left + 2 * radius + 1])
-    if part.max() == NONE:
-        return
-    y, x = np.unravel_index(part.argmax(), part.shape)
-    real = np.where(part == NONE, np.nan, part / QUANTUM).astype(np.float32)
-    peak = np.array([real[y, x]])
-    ratio, bounded = np.empty(1, np.float32), np.empty(1, np.uint8)
-    second_peaks(part[None], peak, np.array([y], np.int32), np.array([x], np.int32), ratio, bounded)
-    out.peak[at], out.ratio[at], out.bounded[at] = peak[0], ratio[0], bounded[0]
-    out.dy[at], out.dx[at] = dy + y - radius, dx + x - radius
-    out.around[at] = np.pad(real, 1, constant_values=np.nan)[y : y + 3, x : x + 3]
-    if keep is not None:
-        keep[at][: part.shape[0], : part.shape[1]] = real
-
-
-def _find_gaps(r_valid: np.ndarray, s_valid: np.ndarray, layout: Layout, search: tuple[np.ndarray, ...], far: int) -> np.ndarray:
+def find_gaps(tile: Tile, search: Search) -> np.ndarray:
     """Return where a chip, or the search window around it, has any invalid pixel: bool (chip, row, column)."""
-    gaps = np.zeros((len(layout.counts), layout.rows, layout.columns), np.bool_)
-    r_sum, s_sum = _summed(~r_valid), _summed(~s_valid)
+    layout, span = tile.layout, search.span
+    gaps = np.zeros(search.mode.shape, np.bool_)
+    r_sum, s_sum = summed(~tile.r_valid), summed(~tile.s_valid)
     for c, (count, start) in enumerate(zip(layout.counts, layout.starts, strict=True)):
         y = (start + layout.step * np.arange(layout.rows))[:, None] * layout.side
         x = (start + layout.step * np.arange(layout.columns))[None, :] * layout.side
         size = int(count) * layout.side
-        dy, dx, radius = search
-        top, left = (np.clip(v, 0, s_valid.shape[0]) for v in (y + far + dy - radius, x + far + dx - radius))
-        gaps[c] = (_boxes(r_sum, y, x, size) > 0) | (_boxes(s_sum, top, left, size + 2 * radius) > 0)
+        top, bottom, left, right = (np.clip(tile.far + v, 0, n) for v, n in (
+            (y + span[:, 0], s_sum.shape[0] - 1), (y + span[:, 1] - 1 + size, s_sum.shape[0] - 1),
+            (x + span[:, 2], s_sum.shape[1] - 1), (x + span[:, 3] - 1 + size, s_sum.shape[1] - 1),
+        ))  # fmt: skip
+        gaps[c] = (boxes_between(r_sum, y, y + size, x, x + size) > 0) | (boxes_between(s_sum, top, bottom, left, right) > 0)
     return gaps
-
-
-def _summed(flags: np.ndarray) -> np.ndarray:
-    total = np.zeros((flags.shape[0] + 1, flags.shape[1] + 1), np.int64)
-    np.cumsum(np.cumsum(flags, 0, dtype=np.int64), 1, out=total[1:, 1:])
-    return total
-
-
-def _boxes(total: np.ndarray, y: np.ndarray, x: np.ndarray, size: np.ndarray | int) -> np.ndarray:
-    bottom, right = np.minimum(y + size, total.shape[0] - 1), np.minimum(x + size, total.shape[1] - 1)
-    return np.asarray(total[bottom, right] - total[y, right] - total[bottom, x] + total[y, x])

@@ -8,7 +8,6 @@ import numpy as np
 from numba import njit
 
 from ftrack.kernels.boxes import FAINTEST, FLAT, LEVEL
-from ftrack.kernels.chain import DOWN, FIRST, RIGHT, SECOND
 from ftrack.kernels.layout import Layout
 
 LARGEST = 1e15
@@ -105,20 +104,18 @@ def _measure_blocks(image, valid, side, n, mean, spread, top):
                 spread[i, j], top[i, j] = max(squares - total * total / count, 0.0), largest
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _merge_blocks(chain, moments, weight):
+def _merge_blocks(chain: np.ndarray, moments: np.ndarray, weight: np.ndarray) -> None:
     """Put the moments of boxes together from those of their parts (Chan et al. 1983)."""
     rows, columns = weight.shape[1:]
-    for b in range(1, chain.shape[0]):
-        first, second, right, down = chain[b, FIRST], chain[b, SECOND], chain[b, RIGHT], chain[b, DOWN]
-        for i in range(rows - down):
-            for j in range(columns - right):
-                n1, n2 = moments[0, first, i, j], moments[0, second, i + down, j + right]
-                difference = moments[1, first, i, j] - moments[1, second, i + down, j + right]
-                both = max(n1 + n2, 1.0)
-                share = n1 * n2 / both * difference
-                weight[b, i, j] = share
-                moments[0, b, i, j] = n1 + n2
-                moments[1, b, i, j] = (n1 * moments[1, first, i, j] + n2 * moments[1, second, i + down, j + right]) / both
-                moments[2, b, i, j] = moments[2, first, i, j] + moments[2, second, i + down, j + right] + share * difference
-                moments[3, b, i, j] = max(moments[3, first, i, j], moments[3, second, i + down, j + right])
+    for b, (first, second, right, down, *_) in enumerate(chain[1:, :4].tolist(), 1):
+        size = (slice(0, rows - down), slice(0, columns - right))
+        n1, mean1, spread1, top1 = moments[:, first, : rows - down, : columns - right]
+        n2, mean2, spread2, top2 = moments[:, second, down:, right:]
+        both, difference = n1 + n2, mean1 - mean2
+        share = n1 * n2 / np.maximum(both, 1.0)
+        out = moments[:, b, : rows - down, : columns - right]
+        out[0] = both
+        out[1] = mean1 - difference * n2 / np.maximum(both, 1.0)
+        out[2] = spread1 + spread2 + share * difference**2
+        np.maximum(top1, top2, out=out[3])
+        weight[(b, *size)] = share * difference

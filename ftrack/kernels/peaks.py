@@ -7,6 +7,7 @@ from numba import njit
 
 from ftrack.kernels.scan import NONE, QUANTUM
 from ftrack.kernels.vectors import NONE as ABSENT
+from ftrack.kernels.vectors import highest_maximum
 
 EXCLUSION = 2
 """Offsets this near to the peak belong to it and are not searched for a second one, px."""
@@ -104,40 +105,38 @@ def fit_axis(before: float, centre: float, after: float, gaussian: bool, pixels:
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def judge_row(surface, highest, todo, span, shape, origin, out):
+def judge_row(numbers, surfaces, todo, span, found):
     """Find the peaks of one row of nodes.
 
     Parameters
     ----------
-    surface, highest : float32 (n,)
-        Coefficients of every node, (node, dy, dx), and the highest of each row; ``ABSENT`` where there is none.
+    numbers : float32 (n,)
+        Holds the surfaces, ``ABSENT`` where there is no coefficient and in the last column.
+    surfaces : (at, highest, height, width, dy, dx)
+        Place of the first node's surface, and of the highest coefficients of its rows; rows and columns of a surface;
+        offset of its first coefficient, px.
     todo : bool (node,)
         Nodes to judge.
     span : int64 (4, node)
         First and last row and first and last column of each node's window.
-    shape : (int, int)
-        Rows and columns of a surface.
-    origin : (int, int)
-        Offset (dy, dx) of the first coefficient, px.
-    out : (peak, dy, dx, ratio, bounded, around)
-        Result, (node, ...); see ``ftrack.kernels.layout.Peaks``.
+    found : float32 (node, 14)
+        Result: peak, dy, dx, ratio, bounded, and the nine coefficients around the peak; see ``ftrack.kernels.layout.Peaks``.
     """
-    height, width = shape
-    peaks, dys, dxs, ratios, bounds, around = out
+    at, highest, height, width, dy, dx = surfaces
+    none = np.float32(ABSENT)
     for k in range(todo.size):
         if not todo[k]:
             continue
         top, bottom, left, right = span[0, k], span[1, k], span[2, k], span[3, k]
-        values = surface[k * height * width : (k + 1) * height * width]
-        rows = highest[k * height : (k + 1) * height]
-        y0, best = top, np.float32(ABSENT)
+        begin, rows = at + k * height * width, highest + k * height
+        y0, best = top, none
         for y in range(top, bottom):
-            if rows[y] > best:
-                y0, best = y, rows[y]
-        if best <= np.float32(-2.0):
+            if numbers[rows + y] > best:
+                y0, best = y, numbers[rows + y]
+        if best == none:
             continue
         x0 = left
-        while values[y0 * width + x0] != best:
+        while numbers[begin + y0 * width + x0] != best:
             x0 += 1
         bound = 0
         for v in range(3):
@@ -145,49 +144,25 @@ def judge_row(surface, highest, todo, span, shape, origin, out):
                 y, x = y0 + v - 1, x0 + u - 1
                 if y < top or y >= bottom or x < left or x >= right:
                     bound = 1
-                elif values[y * width + x] == np.float32(ABSENT):
-                    bound = bound if bound == 1 else 2
-                else:
-                    around[k, v, u] = values[y * width + x]
-        second = _second_peak(values, rows, (top, bottom, left, right), width, y0, x0)
-        peaks[k], dys[k], dxs[k], bounds[k] = best, origin[0] + y0, origin[1] + x0, bound
-        ratios[k] = HIGHEST_RATIO if second <= 0 else min(HIGHEST_RATIO, best / second)
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _second_peak(values, rows, window, width, y0, x0):
-    """Return the highest local maximum outside the surroundings of the first peak, zero if none is positive."""
-    top, bottom, left, right = window
-    likely, best = -1, np.float32(0)
-    for y in range(top, bottom):
-        if abs(y - y0) > EXCLUSION and rows[y] > best:
-            likely, best = y, rows[y]
-    second = np.float32(0)
-    if likely >= 0:
-        second = _raise_by_row(values, window, width, likely, (left, right), second)
-    for y in range(top, bottom):
-        if rows[y] <= second:
-            continue
-        if abs(y - y0) > EXCLUSION:
-            second = _raise_by_row(values, window, width, y, (left, right), second)
-        else:
-            second = _raise_by_row(values, window, width, y, (left, x0 - EXCLUSION), second)
-            second = _raise_by_row(values, window, width, y, (x0 + EXCLUSION + 1, right), second)
-    return second
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _raise_by_row(values, window, width, y, columns, second):
-    """Return the highest local maximum of part of a row, or ``second`` if that is higher."""
-    top, bottom, left, right = window
-    for x in range(columns[0], columns[1]):
-        value = values[y * width + x]
-        if value <= second:
-            continue
-        highest = True
-        for v in range(max(top, y - 1), min(bottom, y + 2)):
-            for u in range(max(left, x - 1), min(right, x + 2)):
-                highest &= values[v * width + u] <= value
-        if highest:
-            second = value
-    return second
+                    continue
+                value = numbers[begin + y * width + x]
+                if value != none:
+                    found[k, 5 + 3 * v + u] = value
+                elif bound == 0:
+                    bound = 2
+        found[k, 0], found[k, 1], found[k, 2], found[k, 4] = best, dy + y0, dx + x0, bound
+        second, likely = np.float32(0), -1
+        for y in range(top, bottom):
+            if numbers[rows + y] > second and abs(y - y0) > EXCLUSION:
+                likely, second = y, numbers[rows + y]
+        second = np.float32(0)
+        for turn in range(top - 1, bottom):
+            y = turn if turn >= top else likely
+            if y < 0 or numbers[rows + y] <= second:
+                continue
+            row = begin + y * width
+            above, below = row - width if y > top else row, row + width if y + 1 < bottom else row
+            near = EXCLUSION if abs(y - y0) <= EXCLUSION else -1
+            value = highest_maximum(numbers, above, row, below, left, right, x0 - near, x0 + near + 1)
+            second = max(second, value)
+        found[k, 3] = min(HIGHEST_RATIO, best / second) if second > 0 else HIGHEST_RATIO

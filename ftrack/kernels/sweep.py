@@ -1,15 +1,19 @@
-"""One pass over a cell of nodes: from the products of blocks to the coefficients of all chips, row by row of blocks."""
+"""One pass over a cell of nodes: from the products of blocks to the peaks of all chips, row by row of blocks."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
 from ftrack.kernels.chain import DOWN, FIRST, HEIGHT, RIGHT, SECOND, WIDTH
-from ftrack.kernels.vectors import GROUPS, LANES, WIDEST, make_merge, make_products, normalise
+from ftrack.kernels.peaks import judge_row
+from ftrack.kernels.vectors import LANES, NONE, make_merge, make_products, normalise
 
-PLAIN, LEVELLED, GAPPY = 1, 2, 3
-"""How the sums of a chip are formed: as they are, with the means taken out, or over the pixels that both images have."""
+LINE, MASK, BACK, RING, PLANE, CHIP, START = range(6, 13)
+"""Further columns of a chain: first line of sums and how many (less one) are kept along x, how many rows a merge along
+y looks back and where they begin, place of the differences of means, chip that is this box, -1 = none, and where it begins."""
 
 _add, _push, _add_levelled, _push_levelled = (make_merge(push, levelled) for levelled in (False, True) for push in (False, True))
 _8x1, _8x2, _8x3 = (make_products(8, vectors) for vectors in (1, 2, 3))
@@ -17,176 +21,200 @@ _4x1, _4x2, _4x3 = (make_products(4, vectors) for vectors in (1, 2, 3))
 _1x1, _1x2, _1x3 = (make_products(1, vectors) for vectors in (1, 2, 3))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def zeros32(n):
-    """Return zeros that begin on a line of the processor's cache, so that vectors do not lie across two."""
-    whole = np.zeros(n + LANES, np.float32)
-    skip = (-whole.ctypes.data % 64) // 4
-    return whole[skip : skip + n]
+class Shape(NamedTuple):
+    """How a cell is cut: sides and steps of blocks, its rows and columns, and the parts of its offsets."""
+
+    side: int
+    step: int
+    rows: int
+    columns: int
+    panels: int
+    vectors: int
+    bands: int
+    group: int
+    dy: int
+    dx: int
+
+
+class Places(NamedTuple):
+    """Where things are in the one array of numbers: places and lengths of a row."""
+
+    r: int
+    r_step: int
+    s: int
+    s_step: int
+    mean: int
+    inverse: int
+    height: int
+    pitch: int
+    lines: int
+    ring: int
+    surface: int
+    highest: int
+    room: int
+
+
+class Nodes(NamedTuple):
+    """What is to be done in a cell.
+
+    ``needed`` are the boxes that chips are made of, bool (box, block row, block column), ``todo`` the chips, bool (chip,
+    row, column), ``span`` the first and last row and first and last column of each node's window among the cell's
+    offsets, int64 (row, 4, column). ``levels`` is taken out of the blocks of both images, float64 (2, block row, block
+    column) or empty; ``weight`` goes with it, see ``ftrack.kernels.moments.Chips``, as do ``total`` and ``scale``.
+    """
+
+    needed: np.ndarray
+    todo: np.ndarray
+    span: np.ndarray
+    levels: np.ndarray
+    weight: np.ndarray
+    total: np.ndarray
+    scale: np.ndarray
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def offsets_for(height, width):
-    """Return how offsets are cut into parts: panels along x, vectors of a panel, bands along y, rows of a band."""
-    panels = (width + WIDEST - 1) // WIDEST
-    vectors = ((width + panels - 1) // panels + LANES - 1) // LANES
-    rows = GROUPS[vectors]
-    return panels, vectors, (height + rows - 1) // rows, rows
+def block_products(numbers, r, r_step, s, s_step, side, vectors, sums):
+    """Sum the products of a block at ``r`` with ``GROUPS[vectors]`` times ``16 * vectors`` shifted blocks at ``s``.
 
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def block_products(r, r_at, r_step, s, s_at, s_step, side, vectors, sums, sums_at):
-    """Sum the products of a block of ``r`` with ``GROUPS[vectors]`` times ``16 * vectors`` shifted blocks of ``s``.
-
-    Images are float32, row after row; ``*_at`` index the block's first pixel and ``*_step`` are the lengths of a row.
+    All are places in ``numbers``, float32 (n,); ``*_step`` are the lengths of a row, ``sums`` is the place of the result.
     """
     if side % 8 == 0:
         if vectors == 1:
-            _8x1(r, r_at, r_step, s, s_at, s_step, side, sums, sums_at)
+            _8x1(numbers, r, r_step, s, s_step, side, sums)
         elif vectors == 2:
-            _8x2(r, r_at, r_step, s, s_at, s_step, side, sums, sums_at)
+            _8x2(numbers, r, r_step, s, s_step, side, sums)
         else:
-            _8x3(r, r_at, r_step, s, s_at, s_step, side, sums, sums_at)
+            _8x3(numbers, r, r_step, s, s_step, side, sums)
     elif side % 4 == 0:
         if vectors == 1:
-            _4x1(r, r_at, r_step, s, s_at, s_step, side, sums, sums_at)
+            _4x1(numbers, r, r_step, s, s_step, side, sums)
         elif vectors == 2:
-            _4x2(r, r_at, r_step, s, s_at, s_step, side, sums, sums_at)
+            _4x2(numbers, r, r_step, s, s_step, side, sums)
         else:
-            _4x3(r, r_at, r_step, s, s_at, s_step, side, sums, sums_at)
+            _4x3(numbers, r, r_step, s, s_step, side, sums)
     elif vectors == 1:
-        _1x1(r, r_at, r_step, s, s_at, s_step, side, sums, sums_at)
+        _1x1(numbers, r, r_step, s, s_step, side, sums)
     elif vectors == 2:
-        _1x2(r, r_at, r_step, s, s_at, s_step, side, sums, sums_at)
+        _1x2(numbers, r, r_step, s, s_step, side, sums)
     else:
-        _1x3(r, r_at, r_step, s, s_at, s_step, side, sums, sums_at)
+        _1x3(numbers, r, r_step, s, s_step, side, sums)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def mark_needed(todo, chain, of_chip, starts, step, needed):
-    """Mark the boxes (box, block row, block column) that the chips to be done are made of."""
-    for c in range(of_chip.size):
-        for i in range(todo.shape[1]):
-            for j in range(todo.shape[2]):
-                if todo[c, i, j]:
-                    needed[of_chip[c], starts[c] + i * step, starts[c] + j * step] = True
-    for b in range(chain.shape[0] - 1, 0, -1):
-        first, second, right, down = chain[b, FIRST], chain[b, SECOND], chain[b, RIGHT], chain[b, DOWN]
-        for i in range(needed.shape[1]):
-            for j in range(needed.shape[2]):
-                if needed[b, i, j]:
-                    needed[first, i, j] = True
-                    needed[second, i + down, j + right] = True
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def ring_places(chain):
-    """Return how many rows of blocks each merge along y looks back, and where its rows begin, in rows."""
-    back, begin, rows = np.zeros(chain.shape[0], np.int64), np.zeros(chain.shape[0], np.int64), 0
-    for b in range(1, chain.shape[0]):
-        begin[b] = rows
-        if chain[b, DOWN] > 0:
-            back[b] = chain[chain[b, SECOND], HEIGHT]
-            rows += back[b]
-    return back, begin, rows
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def multiply_row(images, block, corner, needed, shape, levels, room, lines):
-    """Fill the lines of sums of one row of blocks; ``levels`` are taken out of both images before, if there are any."""
-    r, r_step, s, s_step = images
-    side, vectors, line = shape
-    group, reach = GROUPS[vectors], vectors * LANES
-    for j in range(needed.size):
-        if not needed[j]:
-            continue
-        r_at, s_at = block + j * side, corner + j * side
-        if levels.shape[1] == 0:
-            block_products(r, r_at, r_step, s, s_at, s_step, side, vectors, lines, j * line)
-            continue
-        across = side + reach
-        _take_out(r, r_at, r_step, levels[0, j], side, side, room, 0)
-        _take_out(s, s_at, s_step, levels[1, j], side + group - 1, across, room, side * side)
-        block_products(room, 0, side, room, side * side, across, side, vectors, lines, j * line)
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _take_out(image, at, step, level, rows, columns, out, out_at):
+def _take_out(numbers, at, step, level, rows, columns, out):
     for y in range(rows):
-        source, target = image[at + y * step : at + y * step + columns], out[out_at + y * columns : out_at + (y + 1) * columns]
         for x in range(columns):
-            target[x] = np.float32(source[x] - level)
+            numbers[out + y * columns + x] = np.float32(numbers[at + y * step + x] - level)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _copy(a, out):
-    for k in range(a.size):
-        out[k] = a[k]
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def merge_row(b, i, chain, needed, lines, ring, ring_at, weight, differences, plane, shape):
-    """Put the boxes of kind ``b`` together whose last row of blocks is row ``i``.
-
-    ``lines`` (box, column * line) are the sums that end in this row; ``ring_at`` is the place of the rows above, -1 for
-    merges along x; ``plane`` the place in ``differences`` of the first column's line, -1 if means are not taken out.
-    """
-    first, second, right = chain[b, FIRST], chain[b, SECOND], chain[b, RIGHT]
-    side, pitch, rows, reach, line = shape
-    top, top_of_first = i - chain[b, HEIGHT] + 1, i - chain[first, HEIGHT] + 1
-    a, other, out = lines[first], lines[second], lines[b]
-    none = np.float32(0)
-    for j in range(needed.shape[2] - chain[b, WIDTH] + 1):
-        at, wanted = j * line, top >= 0 and needed[b, max(top, 0), j]
-        if ring_at < 0:
-            if wanted and plane < 0:
-                _add(a, at, other, at + right * line, a, at, out, at, none, ring, 0, 0, rows, reach)
-            elif wanted:
-                place = plane + j * side
-                _add_levelled(a, at, other, at + right * line, a, at, out, at, weight[top, j], differences, place, pitch, rows, reach)
-        elif wanted and plane < 0:
-            _push(ring, ring_at + at, other, at, a, at, out, at, none, ring, 0, 0, rows, reach)
-        elif wanted:
-            place = plane + j * side
-            _push_levelled(ring, ring_at + at, other, at, a, at, out, at, weight[top, j], differences, place, pitch, rows, reach)
-        elif top_of_first >= 0 and needed[first, top_of_first, j]:
-            _copy(a[at : at + line], ring[ring_at + at : ring_at + at + line])
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def score_row(lines, todo, places, moments, boxes, span, offsets, surface, highest):
-    """Turn the sums of one row of chips into coefficients at one part of the offsets.
+def sweep_cell(numbers, shape, places, table, nodes, found, keep):
+    """Find the peaks of the nodes of one cell.
 
     Parameters
     ----------
-    lines : float32 (n,)
-        Sums of the boxes of this chip, line after line.
-    todo : bool (column,)
-        Nodes to do.
-    places : (int, int, int)
-        First column of blocks of the first node's chip, blocks between nodes, length of a line.
-    moments : (total, scale)
-        Of the reference's chips, float32 (column,).
-    boxes : (mean, inverse, at, side, pitch)
-        Of the secondary; ``at`` is the place of the first column's line.
-    span : int64 (4, column)
-        First and last row and first and last column of each node's window among the offsets of the cell.
-    offsets : (dy0, dx0, rows, reach, pitch, plane)
-        The part, and the shape of the surface of a node.
-    surface, highest : float32 (n,)
-        Result: coefficients, and the highest of each row of offsets.
+    numbers : float32 (n,)
+        Holds everything that ``places`` says.
+    shape : Shape
+        How the cell is cut.
+    places : Places
+        Where things are.
+    table : int64 (box, 13)
+        A chain with further columns; see ``LINE``.
+    nodes : Nodes
+        What is to be done.
+    found : float32 (chip, row, column, 14)
+        Result; see ``ftrack.kernels.peaks.judge_row``.
+    keep : float32 (chip, row, column, offset, offset)
+        Takes the surfaces unless it is empty.
     """
-    start, step, line = places
-    total, scale = moments
-    mean, inverse, at, side, pitch = boxes
-    dy0, dx0, rows, reach, width, height = offsets
-    for j in range(todo.size):
-        first, last = max(span[0, j] - dy0, 0), min(span[1, j] - dy0, rows)
-        if not todo[j] or last <= first:
+    for i in range(shape.rows):
+        for k in range(nodes.todo.shape[0] * nodes.todo.shape[2] * shape.bands * shape.group):
+            numbers[places.highest + k] = np.float32(NONE)
+        for part in range(shape.panels * shape.bands):
+            _advance(numbers, shape, places, table, nodes, i, part)
+        write_row(numbers, shape, places, table, nodes, i, (found, keep))
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def write_row(numbers, shape, places, table, nodes, i, result):
+    """Write the peaks, and the surfaces if they are kept, of the chips whose last row of blocks is row ``i``."""
+    found, keep = result
+    height, width, size = shape.bands * shape.group, shape.panels * shape.vectors * LANES + LANES, nodes.todo.shape[2]
+    for b in range(1, table.shape[0]):
+        c, above = table[b, CHIP], i + 1 - table[b, HEIGHT] - table[b, START]
+        if c < 0 or above < 0 or above % shape.step or above // shape.step >= nodes.todo.shape[1]:
             continue
-        left = start + j * step
-        normalise(
-            lines, left * line + first * reach, mean, inverse, at + first * pitch + left * side, pitch, total[j], scale[j],
-            last - first, reach, span[2, j] - dx0, span[3, j] - dx0,
-            surface, (j * height + dy0 + first) * width + dx0, width, highest, j * height + dy0 + first,
-        )  # fmt: skip
+        node = above // shape.step
+        surface, highest = places.surface + LANES + c * size * height * width, places.highest + c * size * height
+        todo, span = nodes.todo[c, node], nodes.span[node]
+        judge_row(numbers, (surface, highest, height, width, shape.dy, shape.dx), todo, span, found[c, node])
+        if keep.size:
+            for j in range(size):
+                if todo[j]:
+                    for y in range(span[0, j], span[1, j]):
+                        for x in range(span[2, j], span[3, j]):
+                            value = numbers[surface + (j * height + y) * width + x]
+                            keep[c, node, j, y - span[0, j], x - span[2, j]] = value if value != np.float32(NONE) else np.nan
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _advance(numbers, shape, places, table, nodes, i, part):
+    """Work through row ``i`` of the blocks of a cell at one part of the offsets."""
+    side, step, rows, columns, panels, vectors, bands, group, _, _ = shape
+    needed, todo, span, levels, weight, total, scale = nodes
+    reach = vectors * LANES
+    line, dy0, dx0 = group * reach, part // panels * group, part % panels * reach
+    height, width = bands * group, panels * reach + LANES
+    parts, levelled, none = panels * bands, levels.size > 0, np.float32(0)
+    for j in range(columns):
+        if not needed[0, i, j]:
+            continue
+        r = places.r + i * side * places.r_step + j * side
+        s = places.s + (i * side + dy0) * places.s_step + dx0 + j * side
+        out = places.lines + (j & table[0, MASK]) * line
+        if levelled:
+            room, across = places.room + side * side, side + reach
+            _take_out(numbers, r, places.r_step, levels[0, i, j], side, side, places.room)
+            _take_out(numbers, s, places.s_step, levels[1, i, j], side + group - 1, across, room)
+            block_products(numbers, places.room, side, room, across, side, vectors, out)
+        else:
+            block_products(numbers, r, places.r_step, s, places.s_step, side, vectors, out)
+        for b in range(1, table.shape[0]):
+            left, top = j + 1 - table[b, WIDTH], i + 1 - table[b, HEIGHT]
+            if left < 0:
+                continue
+            first, second = table[b, FIRST], table[b, SECOND]
+            one = places.lines + (table[first, LINE] + (left & table[first, MASK])) * line
+            other = places.lines + (table[second, LINE] + (left + table[b, RIGHT] & table[second, MASK])) * line
+            out = places.lines + (table[b, LINE] + (left & table[b, MASK])) * line
+            wanted = top >= 0 and needed[b, max(top, 0), left]
+            plane = table[b, PLANE] + (top * side + dy0) * places.pitch + left * side + dx0
+            if table[b, DOWN] == 0:
+                if wanted and levelled:
+                    _add_levelled(numbers, one, other, out, one, weight[b, top, left], plane, places.pitch, group, reach)
+                elif wanted:
+                    _add(numbers, one, other, out, one, none, one, 0, 1, line)
+            else:
+                above = i + 1 - table[first, HEIGHT]
+                ring = places.ring + (((table[b, RING] + i % table[b, BACK]) * parts + part) * columns + left) * line
+                if wanted and levelled:
+                    _push_levelled(numbers, ring, other, out, one, weight[b, top, left], plane, places.pitch, group, reach)
+                elif wanted or (above >= 0 and needed[first, above, left]):
+                    _push(numbers, ring, other, out, one, none, one, 0, 1, line)
+            c, down, right = table[b, CHIP], top - table[b, START], left - table[b, START]
+            if not wanted or c < 0 or down < 0 or right < 0 or down % step or right % step:
+                continue
+            n, m = down // step, right // step
+            if n >= todo.shape[1] or m >= todo.shape[2] or not todo[c, n, m]:
+                continue
+            y0, y1 = max(span[n, 0, m] - dy0, 0), min(span[n, 1, m] - dy0, group)
+            if y1 > y0:
+                mean = ((c * places.height) + top * side + dy0 + y0) * places.pitch + left * side + dx0
+                node = c * todo.shape[2] + m
+                row = node * height + dy0 + y0
+                normalise(
+                    numbers, out + y0 * reach, places.mean + mean, places.inverse + mean, places.pitch, total[c, n, m], scale[c, n, m],
+                    y1 - y0, reach, span[n, 2, m] - dx0, span[n, 3, m] - dx0,
+                    places.surface + LANES + row * width + dx0, width, places.highest + row,
+                )  # fmt: skip

@@ -37,12 +37,6 @@ def _number(value: int) -> Any:
     return ir.Constant(_INDEX, value)
 
 
-def _data(context: Any, builder: Any, signature: Any, args: Any, k: int) -> Any:
-    """Return the pointer to the element ``args[k + 1]`` of the array ``args[k]``."""
-    data = context.make_array(signature.args[k])(context, builder, args[k]).data
-    return builder.gep(data, [args[k + 1]])
-
-
 def _place(builder: Any, base: Any, offset: Any, kind: Any) -> Any:
     return builder.bitcast(builder.gep(base, [offset]), kind.as_pointer())
 
@@ -98,18 +92,19 @@ class _Loop:
 def make_products(rows: int, vectors: int) -> Any:
     """Return an intrinsic that sums the products of a block with ``GROUPS[vectors]`` times ``vectors * 16`` shifted blocks.
 
-    ``side`` is a multiple of ``rows``; ``sums[g, d] = sum r[y, x] s[y + g, x + d]`` is overwritten.
+    All are places in one array. ``side`` is a multiple of ``rows``; ``sums[g, d] = sum r[y, x] s[y + g, x + d]``.
     """
     group = GROUPS[vectors]
 
     @intrinsic
-    def products(typing_context, r, r_at, r_step, s, s_at, s_step, side, sums, sums_at):
+    def products(typing_context, numbers, r, r_step, s, s_step, side, sums):
         i8 = types.int64
-        signature = types.void(r, i8, i8, s, i8, i8, i8, sums, i8)
+        signature = types.void(numbers, i8, i8, i8, i8, i8, i8)
 
         def build(context, builder, signature, args):
-            r_ptr, s_ptr, out = (_data(context, builder, signature, args, k) for k in (0, 3, 7))
-            r_step, s_step, side = args[2], args[5], args[6]
+            data = context.make_array(signature.args[0])(context, builder, args[0]).data
+            r_ptr, s_ptr, out = (builder.gep(data, [args[k]]) for k in (1, 3, 6))
+            r_step, s_step, side = args[2], args[4], args[5]
             fma = _fma(builder)
             zero = ir.Constant(_VECTOR, [0.0] * LANES)
             down = _Loop(builder, side, rows, [zero] * (group * vectors))
@@ -139,19 +134,20 @@ def make_products(rows: int, vectors: int) -> Any:
 def make_merge(push: bool, levelled: bool) -> Any:
     """Return an intrinsic that adds lines of sums: ``out = a + b``, ``+ weight * d`` with the differences of boxes ``d``.
 
-    Lines are ``rows`` times ``reach`` numbers long; those of ``d`` lie ``pitch`` apart. If ``push``, ``a`` is then
-    overwritten with ``kept``.
+    All are places in one array. Lines are ``rows`` times ``reach`` numbers long; those of ``d`` lie ``pitch`` apart. If
+    ``push``, ``a`` is then overwritten with ``kept``.
     """
 
     @intrinsic
-    def merge(typing_context, a, a_at, b, b_at, kept, kept_at, out, out_at, weight, d, d_at, pitch, rows, reach):
-        i8, f4 = types.int64, types.float32
-        signature = types.void(a, i8, b, i8, kept, i8, out, i8, f4, d, i8, i8, i8, i8)
+    def merge(typing_context, numbers, a, b, out, kept, weight, d, pitch, rows, reach):
+        i8 = types.int64
+        signature = types.void(numbers, i8, i8, i8, i8, types.float32, i8, i8, i8, i8)
 
         def build(context, builder, signature, args):
-            a_ptr, b_ptr, kept_ptr, out_ptr = (_data(context, builder, signature, args, k) for k in (0, 2, 4, 6))
-            d_ptr, pitch, rows, reach = _data(context, builder, signature, args, 9), args[11], args[12], args[13]
-            fma, spread = _fma(builder), _spread(builder, args[8])
+            data = context.make_array(signature.args[0])(context, builder, args[0]).data
+            a_ptr, b_ptr, out_ptr, kept_ptr, d_ptr = (builder.gep(data, [args[k]]) for k in (1, 2, 3, 4, 6))
+            pitch, rows, reach = args[7:10]
+            fma, spread = _fma(builder), _spread(builder, args[5])
             down = _Loop(builder, rows, 1, [])
             line, d_line = builder.mul(down.index, reach), builder.mul(down.index, pitch)
             along = _Loop(builder, reach, LANES, [])
@@ -172,45 +168,26 @@ def make_merge(push: bool, levelled: bool) -> Any:
 
 
 @intrinsic
-def normalise(
-    typing_context,
-    sums,
-    sums_at,
-    mean,
-    inverse,
-    at,
-    pitch,
-    total,
-    scale,
-    rows,
-    reach,
-    first,
-    last,
-    out,
-    out_at,
-    out_pitch,
-    top,
-    top_at,
-):
-    """Turn lines of sums into coefficients, ``(sums - total * mean) * scale * inverse``, and keep the highest of each row in ``top``.
+def normalise(typing_context, numbers, sums, mean, inverse, pitch, total, scale, rows, reach, first, last, out, width, top):
+    """Turn lines of sums into coefficients, ``(sums - total * mean) * scale * inverse``; keep the highest of each row in ``top``.
 
-    Where ``inverse`` is zero and outside the offsets ``first`` to ``last`` along x the result is ``NONE``.
+    All are places in one array; lines of sums lie ``reach`` apart, those of boxes ``pitch``, those of the result
+    ``width``. Where ``inverse`` is zero and outside the offsets ``first`` to ``last`` along x the result is ``NONE``.
     """
     i8, f4 = types.int64, types.float32
-    signature = types.void(sums, i8, mean, inverse, i8, i8, f4, f4, i8, i8, i8, i8, out, i8, i8, top, i8)
+    signature = types.void(numbers, i8, i8, i8, i8, f4, f4, i8, i8, i8, i8, i8, i8, i8)
 
     def build(context, builder, signature, args):
-        sums_ptr, out_ptr, highest_ptr = (_data(context, builder, signature, args, k) for k in (0, 12, 15))
-        arrays = [context.make_array(signature.args[k])(context, builder, args[k]).data for k in (2, 3)]
-        mean_ptr, inverse_ptr = (builder.gep(data, [args[4]]) for data in arrays)
-        pitch, rows, reach, out_pitch = args[5], args[8], args[9], args[14]
-        total, scale = _spread(builder, builder.fneg(args[6])), _spread(builder, args[7])
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        sums_ptr, mean_ptr, inverse_ptr, out_ptr, top_ptr = (builder.gep(data, [args[k]]) for k in (1, 2, 3, 11, 13))
+        pitch, rows, reach, width = args[4], args[7], args[8], args[12]
+        total, scale = _spread(builder, builder.fneg(args[5])), _spread(builder, args[6])
         i4 = ir.IntType(32)
-        first, last = (_spread(builder, builder.trunc(args[k], i4), _PLACES) for k in (10, 11))
+        first, last = (_spread(builder, builder.trunc(args[k], i4), _PLACES) for k in (9, 10))
         fma, none = _fma(builder), ir.Constant(_VECTOR, [NONE] * LANES)
         zero, places = ir.Constant(_VECTOR, [0.0] * LANES), ir.Constant(_PLACES, list(range(LANES)))
         down = _Loop(builder, rows, 1, [])
-        line, plane, target = (builder.mul(down.index, step) for step in (reach, pitch, out_pitch))
+        line, plane, target = (builder.mul(down.index, step) for step in (reach, pitch, width))
         along = _Loop(builder, reach, LANES, [none])
         inverted = _load(builder, inverse_ptr, builder.add(plane, along.index))
         value = _load(builder, sums_ptr, builder.add(line, along.index))
@@ -224,7 +201,7 @@ def normalise(
         best = _larger(builder, value, along.carried[0])
         along.close([best])
         best = _highest_lane(builder, best)
-        place = builder.gep(highest_ptr, [down.index])
+        place = builder.gep(top_ptr, [down.index])
         builder.store(_larger(builder, best, builder.load(place)), place)
         down.close([])
         return context.get_dummy_value()
@@ -250,27 +227,26 @@ _DOUBLES = ir.VectorType(ir.DoubleType(), LANES)
 
 
 @intrinsic
-def merge_boxes(
-    typing_context, sums, a_at, b_at, sums_out, squares, qa_at, qb_at, squares_out, one, other, weight, differences, d_at, count
-):
+def merge_boxes(typing_context, sums, one, other, out, squares, weight, share1, share2, differences, d_at, count):
     """Merge the sums and squared deviations of two boxes at ``count`` places; keep the difference of their means.
 
-    ``d = sums[a] * one - sums[b] * other``, ``sums = a + b``, ``squares = qa + qb + weight * d * d`` (Chan et al. 1983).
+    ``d = sums[one] * share1 - sums[other] * share2``, ``sums[out] = sums[one] + sums[other]`` and
+    ``squares[out] = squares[one] + squares[other] + weight * d * d`` (Chan et al. 1983).
     """
     i8, f8 = types.int64, types.float64
-    signature = types.void(sums, i8, i8, i8, squares, i8, i8, i8, f8, f8, types.float32, differences, i8, i8)
+    signature = types.void(sums, i8, i8, i8, squares, types.float32, f8, f8, differences, i8, i8)
     double = sums.dtype == types.float64
 
     def build(context, builder, signature, args):
-        data = [context.make_array(signature.args[k])(context, builder, args[k]).data for k in (0, 4, 11)]
+        data = [context.make_array(signature.args[k])(context, builder, args[k]).data for k in (0, 4, 8)]
         kind = _DOUBLES if double else _VECTOR
         a, b, total = (builder.gep(data[0], [args[k]]) for k in (1, 2, 3))
-        qa, qb, spread = (builder.gep(data[1], [args[k]]) for k in (5, 6, 7))
-        difference = builder.gep(data[2], [args[12]])
-        shares = args[8:10] if double else [builder.fptrunc(args[k], _FLOAT) for k in (8, 9)]
+        qa, qb, spread = (builder.gep(data[1], [args[k]]) for k in (1, 2, 3))
+        difference = builder.gep(data[2], [args[9]])
+        shares = args[6:8] if double else [builder.fptrunc(args[k], _FLOAT) for k in (6, 7)]
         one, other = (_spread(builder, share, kind) for share in shares)
-        weight, fma = _spread(builder, args[10]), _fma(builder)
-        loop = _Loop(builder, args[13], LANES, [])
+        weight, fma = _spread(builder, args[5]), _fma(builder)
+        loop = _Loop(builder, args[10], LANES, [])
         at = loop.index
         first, second = _load(builder, a, at, kind), _load(builder, b, at, kind)
         _store(builder, builder.fadd(first, second), total, at)
@@ -281,5 +257,37 @@ def merge_boxes(
         _store(builder, builder.call(fma, [builder.fmul(weight, d), d, q]), spread, at)
         loop.close([])
         return context.get_dummy_value()
+
+    return signature, build
+
+
+@intrinsic
+def highest_maximum(typing_context, numbers, above, at, below, first, last, left, right):
+    """Return the highest local maximum of a row between ``first`` and ``last`` that is not between ``left`` and ``right``.
+
+    ``above``, ``at`` and ``below`` are the places of three rows; ``NONE`` where there is no maximum. One number on each
+    side of the three rows is looked at.
+    """
+    i8, i4 = types.int64, ir.IntType(32)
+    signature = types.float32(numbers, i8, i8, i8, i8, i8, i8, i8)
+
+    def build(context, builder, signature, args):
+        rows = [builder.gep(context.make_array(signature.args[0])(context, builder, args[0]).data, [args[k]]) for k in (1, 2, 3)]
+        limits = [_spread(builder, builder.trunc(args[k], i4), _PLACES) for k in (5, 6, 7)]
+        places, none = ir.Constant(_PLACES, list(range(LANES))), ir.Constant(_VECTOR, [NONE] * LANES)
+        start = builder.gep(rows[1], [args[4]])
+        loop = _Loop(builder, builder.sub(args[5], args[4]), LANES, [none])
+        at = builder.add(loop.index, args[4])
+        value = _load(builder, start, loop.index)
+        place = builder.add(_spread(builder, builder.trunc(at, i4), _PLACES), places)
+        near = builder.and_(builder.icmp_signed(">=", place, limits[1]), builder.icmp_signed("<", place, limits[2]))
+        fine = builder.and_(builder.icmp_signed("<", place, limits[0]), builder.not_(near))
+        for row in rows:
+            for beside in (-1, 0, 1):
+                other = _load(builder, row, builder.add(at, _number(beside)))
+                fine = builder.and_(fine, builder.fcmp_ordered(">=", value, other))
+        best = _larger(builder, builder.select(fine, value, none), loop.carried[0])
+        loop.close([best])
+        return _highest_lane(builder, best)
 
     return signature, build
