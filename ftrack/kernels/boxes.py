@@ -51,10 +51,7 @@ def fill_boxes(numbers, region, chain, rows_of, planes, sums, squares):
     far = 0
     for y in range(rows):
         base = slot[0] * columns
-        for x in range(columns):
-            sums[base + x] = numbers[at + y * step + x]
-        for x in range(columns):
-            squares[base + x] = np.float32(0)
+        _begin_row(numbers[at + y * step : at + y * step + columns], sums[base : base + columns], squares[base : base + columns])
         for b in range(chain.shape[0]):
             top = y - chain[b, HEIGHT] + 1
             if top < 0:
@@ -75,7 +72,10 @@ def fill_boxes(numbers, region, chain, rows_of, planes, sums, squares):
             if planes[b, 0] >= 0:
                 place = (planes[b, 0] * rows + top) * columns
                 size = chain[b, WIDTH] * chain[b, HEIGHT]
-                far += _invert(sums, squares, line, count, size, numbers, mean + place, inverse + place)
+                m, s = mean + place, inverse + place
+                far += _invert(
+                    sums[line : line + count], squares[line : line + count], size, numbers[m : m + count], numbers[s : s + count]
+                )
         for b in range(chain.shape[0]):
             slot[b] = slot[b] + 1 if slot[b] + 1 < rows_of[b, 0] else 0
     return far
@@ -92,17 +92,25 @@ def rows_to_remember(chain: np.ndarray) -> np.ndarray:
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _invert(sums, squares, line, count, size, numbers, mean, inverse):
+def _begin_row(pixels, sums, squares):
+    for x in range(pixels.size):
+        sums[x] = pixels[x]
+    for x in range(pixels.size):
+        squares[x] = np.float32(0)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _invert(sums, squares, size, mean, inverse):
     """Write one row of means and inverse spreads; return how many boxes have a mean too large for their spread."""
     far = 0
     share, n, least = np.float32(1.0 / size), np.float32(size), np.float32(FLAT * FLAT)
     most, faintest = np.float32(LEVEL * LEVEL + 1.0), np.float32(size * FAINTEST)
-    for x in range(count):
-        m = np.float32(sums[line + x]) * share
-        q = squares[line + x]
+    for x in range(sums.size):
+        m = np.float32(sums[x]) * share
+        q = squares[x]
         power = q + n * m * m
-        textured = q > least * power and q > faintest
-        numbers[mean + x] = m
-        numbers[inverse + x] = np.float32(1) / np.sqrt(q) if textured else np.float32(0)
-        far += textured and power > most * q
+        textured = (q > least * power) & (q > faintest)
+        mean[x] = m
+        inverse[x] = np.float32(1) / np.sqrt(q) if textured else np.float32(0)
+        far += textured & (power > most * q)
     return far

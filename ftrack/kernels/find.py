@@ -66,7 +66,7 @@ def find_peaks(
     size = (layout.shape[0] * layout.side, layout.shape[1] * layout.side)
     tables = tables_of(layout)
     r, r_valid = np.zeros(size, np.float32), np.zeros(size, np.bool_)
-    whole = copy_valid(reference, 0, 0, r, r_valid) == r.size
+    missing = copy_valid(reference, 0, 0, r, r_valid)
     chips = measure_chips(r, r_valid, layout, tables.blocks[:, :6], tables.of_chip)
     reaches, inside = _reaches(secondary.shape, layout, span)
     usable = (chips.valid >= min_valid) & ~chips.flat & wanted & reaches
@@ -81,9 +81,9 @@ def find_peaks(
         tile = tile._replace(numbers=_aligned(room))
         tile.numbers[: r.size] = r.ravel()
         s = tile.numbers[r.size : r.size + tile.s_valid.size].reshape(s_shape)
-        whole &= copy_valid(secondary, far - layout.radius, far - layout.radius, s, tile.s_valid) == secondary.size
-        if not whole or not inside[usable.any(0)].all():
-            search.mode[usable & find_gaps(tile, search)] = GAPPY
+        missing += copy_valid(secondary, far - layout.radius, far - layout.radius, s, tile.s_valid)
+        gaps = find_gaps(tile, search) if missing else ~inside
+        search.mode[usable & gaps] = GAPPY
         for cell, union in cells:
             measure_cell(tile, search, cell, union, tables, found, np.zeros((0,) * 5, np.float32) if keep is None else keep)
     some = ~np.isnan(found[..., 0])
@@ -107,16 +107,16 @@ def _aligned(n: int) -> np.ndarray:
     return numbers[skip : skip + n]
 
 
-def _reaches(shape: tuple[int, int], layout: Layout, span: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return where the window of a node reaches the secondary at all, and where it lies inside: bool (row, column)."""
-    some, whole = np.ones((2, layout.rows, layout.columns), np.bool_)
-    largest = int(layout.counts.max()) * layout.side
-    for axis, nodes in enumerate((layout.rows, layout.columns)):
-        first = layout.radius + layout.step * layout.side * np.arange(nodes)
-        first = first[:, None] if axis == 0 else first
-        low, high = first + span[:, 2 * axis], first + span[:, 2 * axis + 1] - 1 + largest
-        some &= (high > 0) & (low < shape[axis])
-        whole &= (low >= 0) & (high <= shape[axis])
+def _reaches(shape: tuple[int, ...], layout: Layout, span: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return where the window of a chip reaches the secondary at all, and where it lies inside: bool (chip, row, column)."""
+    some, whole = np.ones((2, len(layout.counts), layout.rows, layout.columns), np.bool_)
+    for c, (count, start) in enumerate(zip(layout.counts, layout.starts, strict=True)):
+        for axis, nodes in enumerate((layout.rows, layout.columns)):
+            first = layout.radius + (start + layout.step * np.arange(nodes)) * layout.side
+            first = first[:, None] if axis == 0 else first
+            low, high = first + span[:, 2 * axis], first + span[:, 2 * axis + 1] - 1 + count * layout.side
+            some[c] &= (high > 0) & (low < shape[axis])
+            whole[c] &= (low >= 0) & (high <= shape[axis])
     return some, whole
 
 

@@ -33,7 +33,7 @@ class Chips(NamedTuple):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def copy_valid(image, top, left, out, valid):
-    """Copy an image into a larger one at ``(top, left)``, zero and not valid where there are no data; return how many are valid."""
+    """Copy an image into a larger one at ``(top, left)``, zero and not valid where there are no data; return how many are not."""
     count = 0
     y0, x0 = max(0, -top), max(0, -left)
     y1, x1 = min(image.shape[0], out.shape[0] - top), min(image.shape[1], out.shape[1] - left)
@@ -41,13 +41,13 @@ def copy_valid(image, top, left, out, valid):
         return count
     for y in range(y0, y1):
         source, target, flags = image[y, x0:x1], out[y + top, x0 + left : x1 + left], valid[y + top, x0 + left : x1 + left]
-        row = 0
+        gaps = 0
         for x in range(source.size):
             fine = abs(source[x]) <= np.float32(LARGEST)
             target[x] = source[x] if fine else np.float32(0)
             flags[x] = fine
-            row += fine
-        count += row
+            gaps += not fine
+        count += gaps
     return count
 
 
@@ -71,7 +71,7 @@ def measure_chips(image: np.ndarray, valid: np.ndarray, layout: Layout, chain: n
         ~((deviation > FLAT * top) & (deviation**2 > FAINTEST)),
         np.abs(mean) > LEVEL * deviation,
         (pixels * mean).astype(np.float32),
-        (1.0 / np.sqrt(np.maximum(spread, 1e-300))).astype(np.float32),
+        (1.0 / np.sqrt(np.maximum(spread, 1e-60))).astype(np.float32),
     )
 
 
