@@ -18,8 +18,9 @@ from affine import Affine
 from ftrack.errors import Stop
 from ftrack.extent import read_area
 from ftrack.grid import Bounds, Grid, anchor_of, crs_code, snapped_grid
-from ftrack.rasters import Access, File, read_header
+from ftrack.rasters import File, read_header
 from ftrack.settings import Settings, option
+from ftrack.sources import Access
 from ftrack.stac import Scene, asset_of, key_of, number_of
 
 log = logging.getLogger(__name__)
@@ -73,7 +74,9 @@ def file_of(scene: Scene, name: str) -> File:
     """
     asset = asset_of(scene, name)
     usual = 0.0 if scene.platform.startswith(("sentinel-2", "landsat")) else None
-    return File(scene=scene.id, asset=name, href=asset.href, crs=asset.crs, nodata=asset.nodata, usual_nodata=usual)
+    return File(
+        scene=scene.id, asset=name, href=asset.href, crs=asset.crs, nodata=asset.nodata, usual_nodata=usual, collection=scene.collection
+    )
 
 
 def frames_of(scenes: Sequence[Scene], name: str, access: Access | None = None) -> tuple[Frame, ...]:

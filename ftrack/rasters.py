@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import urlsplit
 
+import numpy as np
 import rasterio
 import tenacity
 from rasterio._err import CPLE_BaseError
@@ -19,6 +19,10 @@ from rasterio.errors import RasterioError
 
 from ftrack.addresses import shown, shown_text
 from ftrack.errors import FtrackError, Retry, Stop
+from ftrack.remote import RemoteFile, open_remote
+from ftrack.signing import sign
+from ftrack.sources import Access, refusal
+from ftrack.transport import Failure, Request, read_part
 
 log = logging.getLogger(__name__)
 
@@ -40,16 +44,17 @@ GDAL_SETTINGS: dict[str, str | int] = {
     "GDAL_CACHEMAX": 256 * 2**20,
 }
 
+LARGEST_BLOCK = 2**29
+"""Bytes of the largest part of a file that has to be decoded as one."""
+
 FIRST_WAIT = 0.5
 """Seconds before the second attempt; later waits double."""
 
 OPEN_FILES = 32
 """Remote files that one thread keeps open, so that the next window needs no new header."""
 
-_GONE = re.compile(r"HTTP response code: (400|404|410)\b|No such file|does not exist|Is a directory")
+_GONE = re.compile(r"No such file|does not exist|Is a directory")
 _STRANGE = "not recognized as being in a supported file format"
-_REFUSED = re.compile(r"HTTP response code: (401|403)\b|Access ?Denied|InvalidCredentials|SignatureDoesNotMatch|ExpiredToken")
-_SCHEME = re.compile(r"([A-Za-z][\w+.-]+):")
 
 _threads = threading.local()
 
@@ -59,7 +64,7 @@ class File:
     """A file of one band: whose it is, where it is (unsigned), and what the catalogue says of it.
 
     ``crs`` counts where the file itself is silent; ``nodata`` comes before the file's own,
-    ``usual_nodata`` after it.
+    ``usual_nodata`` after it; ``collection`` is that of the scene.
     """
 
     scene: str
@@ -68,16 +73,10 @@ class File:
     crs: str = ""
     nodata: float | None = None
     usual_nodata: float | None = None
+    collection: str = ""
 
     def __str__(self) -> str:
         return f"asset {self.asset!r} of scene {self.scene} ({shown(self.href)})"
-
-
-class Access(NamedTuple):
-    """How files are read: attempts at each window before it counts as failed, and whether local paths are allowed."""
-
-    attempts: int = 4
-    local_files: bool = True
 
 
 class Header(NamedTuple):
@@ -90,21 +89,16 @@ class Header(NamedTuple):
     dtype: str
 
 
-def check_href(file: File, local_files: bool) -> None:
-    """Refuse a file that may not be read.
+def check_href(file: File, access: Access) -> None:
+    """Refuse a file that may not be read, as far as its address tells.
 
     Raises
     ------
     Stop
-        The href is neither ``https``, ``http``, ``s3`` nor a plain local path, carries a user, or is local where that is not allowed.
+        The href is neither an address that ``access`` allows nor a plain local path, carries a user, or is local where that is not allowed.
     """
-    scheme = _SCHEME.match(file.href)
-    if file.href.startswith(("/vsi", "\\")) or (scheme and scheme[1].lower() not in ("https", "http", "s3")):
-        raise Stop(f"{file} is refused: only https, http and s3 addresses and plain paths are read")
-    if scheme and "@" in urlsplit(file.href).netloc:
-        raise Stop(f"{file} is refused: its address carries a user or password; give credentials to the environment instead")
-    if not scheme and not local_files:
-        raise Stop(f"{file} is refused: it is a local path, and local_files is off")
+    if why := refusal(file.href, access):
+        raise Stop(f"{file} is refused: {why}")
 
 
 def use_file(file: File, access: Access, function: Callable[[Any], T]) -> T:
@@ -115,18 +109,18 @@ def use_file(file: File, access: Access, function: Callable[[Any], T]) -> T:
     file : File
         The file, of which one band is needed.
     access : Access
-        How often it is tried, with growing waits.
+        What may be read, and how often it is tried, with growing waits.
     function : callable
         Gets the open ``rasterio.DatasetReader``, which belongs to this thread and to this call.
 
     Raises
     ------
     Stop
-        There is no such file, or it is not a GeoTIFF or JPEG 2000 of one band.
+        There is no such file, it is not a GeoTIFF or JPEG 2000 of one band, it is too large, or it may not be read.
     Retry
         The file could not be read, however often it was tried.
     """
-    check_href(file, access.local_files)
+    check_href(file, access)
     attempts = tenacity.Retrying(
         stop=tenacity.stop_after_attempt(access.attempts),
         wait=tenacity.wait_exponential(multiplier=FIRST_WAIT, max=10.0) + tenacity.wait_random(0, FIRST_WAIT),
@@ -134,7 +128,9 @@ def use_file(file: File, access: Access, function: Callable[[Any], T]) -> T:
         reraise=True,
     )
     try:
-        result: T = attempts(_use_once, file, function)
+        result: T = attempts(_use_once, file, access, function)
+    except Failure as error:
+        failure = _remote_failure(file, error, access.attempts)
     except (RasterioError, CPLE_BaseError, OSError) as error:
         failure = _failure(file, _text(error), access.attempts)
     else:
@@ -163,30 +159,65 @@ def read_header(file: File, access: Access) -> Header:
     return use_file(file, access, header)
 
 
-def _use_once(file: File, function: Callable[[Any], T]) -> T:
+def _use_once(file: File, access: Access, function: Callable[[Any], T]) -> T:
     with rasterio.Env(**GDAL_SETTINGS):
         if "://" not in file.href:
-            with _open(file) as dataset:
+            with _checked(rasterio.DatasetReader(file.href, driver=list(DRIVERS), sharing=False), file, access) as dataset:
                 return function(dataset)
-        kept: OrderedDict[str, Any] = _threads.__dict__.setdefault("kept", OrderedDict())
-        dataset = kept.pop(file.href, None) or _open(file)
+        kept: OrderedDict[tuple[str, str, Access], tuple[RemoteFile, Any]] = _threads.__dict__.setdefault("kept", OrderedDict())
+        key = (file.href, file.collection, access)
+        remote, dataset = kept.pop(key) if key in kept else _open(file, access)
         try:
             result = function(dataset)
         except BaseException:
             dataset.close()
+            _raise_failure(remote)
             raise
-        kept[file.href] = dataset
+        if remote.failure is not None:
+            dataset.close()
+            _raise_failure(remote)
+        kept[key] = remote, dataset
         while len(kept) > OPEN_FILES:
-            kept.popitem(last=False)[1].close()
+            kept.popitem(last=False)[1][1].close()
         return result
 
 
-def _open(file: File) -> Any:
-    dataset = rasterio.DatasetReader(file.href, driver=list(DRIVERS), sharing=False)
+def _open(file: File, access: Access) -> tuple[RemoteFile, Any]:
+    """Open a remote file, which keeps what fails while GDAL reads."""
+
+    def signed(before: Failure | None) -> Request:
+        return sign(file.href, file.collection, access, before)
+
+    remote = RemoteFile(lambda start, size: read_part(signed, access, start, size))
+    if not remote.driver:
+        raise Stop(f"{file} is neither a GeoTIFF nor a JPEG 2000 file")
+    try:
+        dataset = open_remote(remote)
+    except (RasterioError, CPLE_BaseError, OSError, Warning):
+        _raise_failure(remote)
+        raise
+    return remote, _checked(dataset, file, access)
+
+
+def _raise_failure(remote: RemoteFile) -> None:
+    """Raise what failed while a file was read; whatever GDAL made of it does not count."""
+    if remote.failure is not None:
+        raise remote.failure from None
+
+
+def _checked(dataset: Any, file: File, access: Access) -> Any:
+    """Return a dataset of one band and of a size that can be meant."""
+    (height, width), itemsize = dataset.shape, np.dtype(dataset.dtypes[0]).itemsize
+    why = ""
     if dataset.count != 1:
-        bands = dataset.count
+        why = f"has {dataset.count} bands: one is needed; choose an asset of one band"
+    elif height * width > access.largest:
+        why = f"is refused: it says that it has {width} x {height} pixels, more than source.largest, {access.largest:g}"
+    elif (block := itemsize * dataset.block_shapes[0][0] * dataset.block_shapes[0][1]) > LARGEST_BLOCK:
+        why = f"is refused: it has to be decoded in parts of {block:,} bytes, more than {LARGEST_BLOCK:,}"
+    if why:
         dataset.close()
-        raise Stop(f"{file} has {bands} bands: one is needed; choose an asset of one band")
+        raise Stop(f"{file} {why}")
     return dataset
 
 
@@ -200,7 +231,19 @@ def _text(error: BaseException | None) -> str:
 
 
 def _may_pass(error: BaseException) -> bool:
+    if isinstance(error, Failure):
+        return error.kind in ("passing", "denied")
     return isinstance(error, (RasterioError, CPLE_BaseError, OSError)) and not _GONE.search(_text(error))
+
+
+def _remote_failure(file: File, failure: Failure, attempts: int) -> FtrackError:
+    if failure.kind == "forbidden":
+        return Stop(f"{file} is refused: {failure}")
+    if failure.kind == "gone":
+        return Stop(f"{file} is not there: {failure}")
+    if failure.kind == "denied":
+        return Retry(f"{file} may not be read: {failure}; check the credentials, or whether the access token has expired")
+    return Retry(f"{file} could not be read in {attempts} attempts: {failure}")
 
 
 def _failure(file: File, text: str, attempts: int) -> FtrackError:
@@ -208,6 +251,4 @@ def _failure(file: File, text: str, attempts: int) -> FtrackError:
         return Stop(f"{file} is not there: {text}")
     if _STRANGE in text:
         return Stop(f"{file} is neither a GeoTIFF nor a JPEG 2000 file: {text}")
-    if _REFUSED.search(text):
-        return Retry(f"{file} may not be read: {text}; check the credentials, or whether the access token has expired")
     return Retry(f"{file} could not be read in {attempts} attempts: {text}")

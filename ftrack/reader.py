@@ -18,7 +18,8 @@ from rasterio.windows import Window
 from ftrack.errors import Stop
 from ftrack.grid import TOLERANCE, Bounds, Grid
 from ftrack.kernels.warp import STEP, fill_positions, resample
-from ftrack.rasters import Access, File, use_file
+from ftrack.rasters import File, use_file
+from ftrack.sources import Access
 
 RADII: Mapping[str, int] = {"bilinear": 1, "cubic": 2, "sinc": 4}
 """Pixels on either side that an interpolation needs."""

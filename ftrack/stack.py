@@ -17,10 +17,11 @@ from stackstac.rio_env import LayeredEnv
 from ftrack.errors import Stop
 from ftrack.grid import Bounds, Grid, place
 from ftrack.lattice import Frame, GridSettings, choose_grid, file_of, frames_of, outline_of
-from ftrack.rasters import GDAL_SETTINGS, Access, check_href
+from ftrack.rasters import GDAL_SETTINGS, check_href
 from ftrack.reader import ExactWarpReader, Image, Layer, Quality
 from ftrack.scenes import group_images
 from ftrack.settings import Settings, nearest, option
+from ftrack.sources import SourceSettings
 from ftrack.stac import Scene, asset_of, number_of
 
 __all__ = ["GridSettings", "MaskSettings", "StackSettings", "choose_grid", "open_stack"]
@@ -60,20 +61,13 @@ class MaskSettings(Settings):
         return self
 
 
-class StackSettings(Settings):
+class StackSettings(SourceSettings):
     """How pixels are read."""
 
     resampling: Literal["sinc", "cubic", "bilinear", "nearest"] = option(
         "sinc", "how pixels are interpolated where a scene is not on the grid; sinc (8 x 8 pixels) shifts and blurs least"
     )
     rescale: bool = option(False, "apply scale and offset of the metadata; matching does not need it")
-    attempts: int = option(4, "times that reading a window is tried before it counts as failed", ge=1, le=20)
-    local_files: bool = option(True, "read local paths too; those in catalogues from elsewhere are always left out")
-
-    @property
-    def access(self) -> Access:
-        """Return how files are read."""
-        return Access(self.attempts, self.local_files)
 
 
 def open_stack(
@@ -202,7 +196,7 @@ def _image(
     layers = []
     for scene, (gain, bias) in zip(members, _calibrations(members, asset, settings.rescale), strict=True):
         file = file_of(scene, asset)
-        check_href(file, settings.local_files)
+        check_href(file, settings.access)
         layers.append(
             Layer(file=file, gain=gain, bias=bias, quality=_quality(scene, mask, settings), extent=_extent(frames[scene.id], grid))
         )
@@ -258,7 +252,7 @@ def _quality(scene: Scene, mask: MaskSettings | None, settings: StackSettings) -
         kind, numbers = PRESETS[_preset_name(name)]
         values, bits = (numbers, ()) if kind == "values" else ((), numbers)
     file = file_of(scene, name)
-    check_href(file, settings.local_files)
+    check_href(file, settings.access)
     return Quality(file=file, values=tuple(values or ()), bits=sum(1 << bit for bit in set(bits or ())), grow=mask.grow)
 
 

@@ -17,8 +17,10 @@ from made_scenes import write_image
 from moto.server import ThreadedMotoServer
 
 import ftrack.rasters as rasters
+import ftrack.transport as transport
 from ftrack.errors import Retry, Stop
-from ftrack.rasters import Access, File, check_href, read_header, use_file
+from ftrack.rasters import File, check_href, read_header, use_file
+from ftrack.sources import Access
 
 PIXELS = np.random.default_rng(0).integers(1, 60000, (300, 300)).astype("uint16")
 
@@ -81,8 +83,7 @@ class Faulty:
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rasters, "FIRST_WAIT", 0.01)
-    monkeypatch.setitem(rasters.GDAL_SETTINGS, "GDAL_HTTP_MAX_RETRY", "0")
-    monkeypatch.setitem(rasters.GDAL_SETTINGS, "GDAL_HTTP_TIMEOUT", "5")
+    monkeypatch.setattr(transport, "FIRST_WAIT", 0.01)
 
 
 @pytest.fixture
@@ -168,17 +169,17 @@ def test_files_that_point_at_other_files_are_not_opened(server: Faulty, tmp_path
 )  # fmt: skip
 def test_hrefs_that_may_not_be_read_are_refused(href: str) -> None:
     with pytest.raises(Stop, match="is refused"):
-        check_href(file_at(href), local_files=True)
+        check_href(file_at(href), Access(local_files=True))
     with pytest.raises(Stop, match="is refused"):
         read(href)
 
 
 def test_local_paths_can_be_refused(tmp_path: Path) -> None:
-    check_href(file_at(tmp_path / "x.tif"), local_files=True)
-    check_href(file_at("s3://bucket/x.tif"), local_files=False)
-    check_href(file_at("https://host/x.tif"), local_files=False)
+    check_href(file_at(tmp_path / "x.tif"), Access(local_files=True))
+    check_href(file_at("s3://bucket/x.tif"), Access(local_files=False))
+    check_href(file_at("https://host/x.tif"), Access(local_files=False))
     with pytest.raises(Stop, match="local_files is off"):
-        check_href(file_at(tmp_path / "x.tif"), local_files=False)
+        check_href(file_at(tmp_path / "x.tif"), Access(local_files=False))
 
 
 def test_files_in_an_object_store_are_read_with_the_credentials_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
