@@ -1,41 +1,31 @@
-"""A Dask client by name: processes or threads of this machine, or a scheduler that is already there."""
+"""A Dask client by name: processes or threads of this machine, a cluster of a Dask Gateway, or a scheduler that is already there."""
 
 from __future__ import annotations
 
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 
 import dask
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, WorkerPlugin
 
 from ftrack.config import ClusterSettings
-from ftrack.errors import Retry, Stop
-from ftrack.rasters import GDAL_SETTINGS
-from ftrack.workers import Workers, size_workers
+from ftrack.errors import FtrackError, Retry, Stop
+from ftrack.gateway import close_for_good, open_gateway, start_cluster, stop_cluster, takes_environment
+from ftrack.workers import CONFIGURATION, WORKER_ENVIRONMENT, Workers, far_environment, given_environment, size_workers
 
-WORKER_ENVIRONMENT: Mapping[str, str] = {
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "NUMBA_NUM_THREADS": "1",
-    "MALLOC_TRIM_THRESHOLD_": "65536",
-    **{name: str(value) for name, value in GDAL_SETTINGS.items()},
-}
-"""What every worker process starts with: Dask owns the threads, GDAL asks again and remembers no failure."""
-
-CONFIGURATION: Mapping[str, object] = {
-    "distributed.scheduler.worker-saturation": 1.1,
-    "distributed.comm.timeouts.connect": "30s",
-    # The profiler calls sys._current_frames, which hangs a worker for good in Python before 3.11.9 (python/cpython#106883).
-    "distributed.worker.profile.enabled": False,
-    "distributed.admin.large-graph-warning-threshold": "64MB",
-}
+log = logging.getLogger("ftrack")
 
 PATIENCE = "30s"
 """How long an answer of a scheduler is waited for."""
+
+FIRST_WORKER = 1200.0
+"""Seconds that the first worker of a gateway is waited for: a machine may have to be started for it."""
+
+OTHER_WORKERS = 60.0
+"""Seconds that the others are waited for once the first has come; the work begins without those that come later."""
 
 LOUD = ("distributed.worker", "distributed.nanny", "distributed.scheduler", "distributed.core", "distributed.batched", "distributed.comm")
 
@@ -47,25 +37,114 @@ def open_client(settings: ClusterSettings) -> Iterator[Client]:
     Parameters
     ----------
     settings : ClusterSettings
-        ``local`` starts processes on this machine, ``threads`` uses threads of this process, ``scheduler``
-        connects to ``address``.
+        ``local`` starts processes on this machine, ``threads`` uses threads of this process, ``gateway`` starts a cluster
+        of a Dask Gateway, ``scheduler`` connects to ``address``.
 
     Raises
     ------
     Stop
-        More is asked for than there is, or ``scheduler`` without an address.
+        More is asked for than there is, the gateway does not allow it, or an address or a login is missing or wrong.
     Retry
-        The scheduler does not answer.
+        The scheduler or gateway does not answer, or no worker comes.
     """
     with ExitStack() as stack:
         stack.enter_context(dask.config.set(CONFIGURATION))
         stack.enter_context(_quiet())
         if settings.kind == "scheduler":
             client = stack.enter_context(_connect(settings.address))
+            _surround(client, given_environment(settings.environment))
+        elif settings.kind == "gateway":
+            name = stack.enter_context(_gateway_cluster(settings))
+            client = stack.enter_context(_joined(settings, name))
         else:
             cluster = stack.enter_context(_local(size_workers(settings), processes=settings.kind == "local"))
             client = stack.enter_context(Client(cluster))  # type: ignore[no-untyped-call]
         yield client
+
+
+@contextmanager
+def join_cluster(settings: ClusterSettings, name: str) -> Iterator[Client]:
+    """Join a cluster that was started at a gateway, give it the workers that are asked for, and leave it running at the end.
+
+    Parameters
+    ----------
+    settings : ClusterSettings
+        Which gateway, and how many workers.
+    name : str
+        What ``ftrack.gateway.start_cluster`` has called it.
+
+    Raises
+    ------
+    Stop
+        The gateway has never heard of such a cluster, or refuses the login.
+    Retry
+        The cluster has stopped, the gateway does not answer, or no worker comes.
+    """
+    with dask.config.set(CONFIGURATION), _quiet(), _joined(settings, name) as client:
+        yield client
+
+
+@contextmanager
+def _gateway_cluster(settings: ClusterSettings) -> Iterator[str]:
+    """Start a cluster of a gateway and stop it at the end, whatever the end is."""
+    name = start_cluster(settings).name
+    try:
+        yield name
+    finally:
+        try:
+            stop_cluster(settings, name)
+        except FtrackError as error:
+            log.warning("the cluster %s may still be running: %s; `ftrack reap` stops it, else its idle time-out does", name, error)
+
+
+@contextmanager
+def _joined(settings: ClusterSettings, name: str) -> Iterator[Client]:
+    with ExitStack() as stack:
+        with open_gateway(settings.address) as gateway:
+            cluster = gateway.connect(name)
+            stack.callback(close_for_good, cluster)
+            if not str(cluster.scheduler_address).startswith(("gateway://", "tls://")):
+                raise Retry(f"the cluster {name} has no scheduler any more; start another")
+            client = stack.enter_context(cluster.get_client())
+            told_environment = takes_environment(gateway.cluster_options())
+            number = size_workers(settings).number
+            if settings.adaptive:
+                cluster.adapt(minimum=1, maximum=number)
+            else:
+                cluster.scale(number)
+        _surround(client, given_environment(settings.environment) if told_environment else far_environment(settings.environment))
+        _gather(client, name, 1 if settings.adaptive else number)
+        yield client
+
+
+def _gather(client: Client, name: str, number: int) -> None:
+    """Wait for workers: for the first as long as a machine takes to start, for the others a while."""
+    try:
+        client.wait_for_workers(1, timeout=FIRST_WORKER)
+    except TimeoutError:
+        text = f"no worker of the cluster {name} has come in {FIRST_WORKER:.0f} s: the gateway may have no room"
+        raise Retry(f"{text}; try `ftrack doctor`") from None
+    with suppress(TimeoutError):
+        client.wait_for_workers(number, timeout=OTHER_WORKERS)
+
+
+class Surroundings(WorkerPlugin):
+    """Environment variables that workers get, also those that start later; what they have already stays."""
+
+    name = "ftrack-environment"
+
+    def __init__(self, variables: dict[str, str]) -> None:
+        self.variables = variables
+
+    def setup(self, worker: object) -> None:
+        """Set what is not set yet."""
+        for name, value in self.variables.items():
+            os.environ.setdefault(name, value)
+
+
+def _surround(client: Client, variables: dict[str, str]) -> None:
+    if variables:
+        client.register_plugin(Surroundings(variables))
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_origin
 
 from pydantic import BaseModel, field_validator, model_validator
 
@@ -72,13 +72,25 @@ _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 class ClusterSettings(Settings):
     """Where the work is done."""
 
-    kind: Literal["local", "threads", "scheduler"] = option(
-        "local", "processes of this machine, threads of this process, or a Dask scheduler that is already there"
+    kind: Literal["local", "threads", "gateway", "scheduler"] = option(
+        "local",
+        "processes of this machine, threads of this process, a cluster of a Dask Gateway, or a Dask scheduler that is already there",
     )
-    workers: int | None = option(None, "number of workers; null = as many as there are cores", ge=1)
+    workers: int | None = option(None, "number of workers; null = as many as there are cores, or 4 of a gateway", ge=1)
     threads: int | None = option(None, "threads of each worker; null = one, or all cores where the kind is threads", ge=1)
-    memory: str = option("", "memory of each worker, such as 4GB; empty = an equal share of the machine's")
-    address: str = option("", "address of the scheduler, such as tcp://127.0.0.1:8786")
+    memory: str = option("", "memory of each worker, such as 4GB; empty = an equal share of the machine's, or what the gateway gives")
+    address: str = option("", "address of the scheduler (tcp://127.0.0.1:8786) or gateway; empty = the gateway of Dask's own configuration")
+    adaptive: bool = option(False, "let a gateway change the number of workers with the work, up to workers")
+    options: dict[str, Any] = option({}, "what else a gateway's clusters are asked for, such as {image: name}; ftrack doctor lists them")
+    environment: tuple[str, ...] = option((), "names of environment variables whose values here the workers need too, such as AWS_PROFILE")
+
+    @field_validator("environment")
+    @classmethod
+    def _names_only(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        faulty = [name for name in names if not re.fullmatch(r"[A-Za-z_]\w*", name)]
+        if faulty:
+            raise ValueError("name variables only, without their values, which do not belong in a file")
+        return names
 
 
 class RunSettings(Settings):
@@ -243,11 +255,37 @@ def _set(values: dict[str, Any], assignment: str) -> str:
     return key
 
 
+def cluster_changes(text: str) -> list[str]:
+    """Return what a word or an address says of where the work is done, as settings that ``read_workflow`` takes.
+
+    Parameters
+    ----------
+    text : str
+        ``local``, ``threads``, ``gateway`` (its address in the file or in Dask's own configuration), the address of a
+        gateway (``https://...``), or of a scheduler (``tcp://...``, ``tls://...``).
+
+    Raises
+    ------
+    Stop
+        It is none of these.
+    """
+    if text in ("local", "threads", "gateway"):
+        return [f"cluster.kind={text}"]
+    if ":" not in text:
+        raise Stop(
+            f"cluster {text!r}: give local, threads, gateway, or the address of a Dask Gateway (https://...) or scheduler (tcp://...)"
+        )
+    kind = "gateway" if text.startswith(("http://", "https://")) else "scheduler"
+    return [f"cluster.kind={kind}", f"cluster.address={text}"]
+
+
 def _annotation_of(key: str, assignment: str) -> Any:
     """Return what a setting may be; of several kinds of a section the first that knows it."""
     declarations: list[type[BaseModel]] = [Workflow]
     annotation: Any = None
     for step in key.split("."):
+        if get_origin(annotation) is dict:
+            return Any
         owner = next((d for d in declarations if step in d.model_fields), None)
         if owner is None:
             known = {name for d in declarations for name in d.model_fields}

@@ -1,7 +1,9 @@
-"""How many workers a machine has room for, and how much memory each of them may use."""
+"""How many workers there is room for, how much memory each may use, and what their processes start with."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from dask.system import CPU_COUNT
@@ -10,6 +12,29 @@ from distributed.system import MEMORY_LIMIT
 
 from ftrack.config import ClusterSettings
 from ftrack.errors import Stop
+from ftrack.rasters import GDAL_SETTINGS
+
+WORKER_ENVIRONMENT: Mapping[str, str] = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "NUMBA_NUM_THREADS": "1",
+    "MALLOC_TRIM_THRESHOLD_": "65536",
+    **{name: str(value) for name, value in GDAL_SETTINGS.items()},
+}
+"""What every worker process starts with: Dask owns the threads, GDAL asks again and remembers no failure."""
+
+CONFIGURATION: Mapping[str, object] = {
+    "distributed.scheduler.worker-saturation": 1.1,
+    "distributed.comm.timeouts.connect": "30s",
+    # The profiler calls sys._current_frames, which hangs a worker for good in Python before 3.11.9 (python/cpython#106883).
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.large-graph-warning-threshold": "64MB",
+}
+"""How Dask is set, here and in clusters that are started elsewhere."""
+
+FAR_WORKERS = 4
+"""Workers that a gateway is asked for where ``cluster.workers`` does not say."""
 
 FAR_MEMORY = 4 * 2**30
 """Bytes that a worker of a scheduler elsewhere is taken to have where ``cluster.memory`` does not say."""
@@ -32,14 +57,18 @@ def size_workers(settings: ClusterSettings) -> Workers:
         The memory cannot be read as a number of bytes, or is more than the machine has.
     """
     cores = max(1, int(CPU_COUNT))
-    if settings.kind == "scheduler":
-        return Workers(settings.workers or 1, settings.threads or 1, _bytes(settings.memory) or FAR_MEMORY)
+    if settings.kind in ("scheduler", "gateway"):
+        return Workers(
+            settings.workers or (1 if settings.kind == "scheduler" else FAR_WORKERS),
+            settings.threads or 1,
+            read_bytes(settings.memory) or FAR_MEMORY,
+        )
     if settings.kind == "threads":
         count, threads = 1, settings.threads or cores
     else:
         count, threads = settings.workers or max(1, cores // (settings.threads or 1)), settings.threads or 1
     share = int(MEMORY_LIMIT) // count
-    memory = _bytes(settings.memory)
+    memory = read_bytes(settings.memory)
     if memory > share:
         raise Stop(
             f"cluster.memory: {count} workers of {settings.memory} need {format_bytes(memory * count)}, this machine has "
@@ -48,7 +77,40 @@ def size_workers(settings: ClusterSettings) -> Workers:
     return Workers(count, threads, memory or share)
 
 
-def _bytes(text: str) -> int:
+def given_environment(names: tuple[str, ...]) -> dict[str, str]:
+    """Return the values that environment variables have here.
+
+    Raises
+    ------
+    Stop
+        A variable is not set.
+    """
+    missing = [name for name in names if name not in os.environ]
+    if missing:
+        raise Stop(f"cluster.environment names {', '.join(missing)}, not set here; set it, or take it out of the list")
+    return {name: os.environ[name] for name in names}
+
+
+def far_environment(names: tuple[str, ...]) -> dict[str, str]:
+    """Return the environment of a scheduler and workers that are started elsewhere, with Dask's settings as its variables.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Variables whose values here are wanted there too.
+    """
+    dask = {"DASK_" + key.upper().replace(".", "__").replace("-", "_"): str(value) for key, value in CONFIGURATION.items()}
+    return {**WORKER_ENVIRONMENT, **dask, **given_environment(names)}
+
+
+def read_bytes(text: str) -> int:
+    """Return the number of bytes that ``cluster.memory`` says, 0 if it is empty.
+
+    Raises
+    ------
+    Stop
+        It is not a number of bytes.
+    """
     if not text:
         return 0
     try:

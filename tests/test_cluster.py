@@ -11,10 +11,10 @@ from dask.system import CPU_COUNT
 from distributed import LocalCluster
 from distributed.system import MEMORY_LIMIT
 
-from ftrack.cluster import WORKER_ENVIRONMENT, open_client
+from ftrack.cluster import open_client
 from ftrack.config import ClusterSettings
 from ftrack.errors import Retry, Stop
-from ftrack.workers import FAR_MEMORY, size_workers
+from ftrack.workers import FAR_MEMORY, WORKER_ENVIRONMENT, size_workers
 
 
 def environment() -> dict[str, str]:
@@ -64,6 +64,14 @@ def test_a_scheduler_that_is_there_is_joined_and_left_running() -> None:
         for _ in range(2):
             with open_client(ClusterSettings(kind="scheduler", address=cluster.scheduler_address)) as client:
                 assert client.submit(sum, [1, 2]).result() == 3
+
+
+def test_workers_of_a_scheduler_get_the_variables_that_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, host="127.0.0.1") as cluster:
+        monkeypatch.setenv("FTRACK_TEST_WORD", "of mine")
+        settings = ClusterSettings(kind="scheduler", address=cluster.scheduler_address, environment=("FTRACK_TEST_WORD",))
+        with open_client(settings) as client:
+            assert client.submit(environment).result()["FTRACK_TEST_WORD"] == "of mine"
 
 
 def test_a_scheduler_needs_an_address_that_answers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from ftrack.config import (
     RunSettings,
     SceneSettings,
     Workflow,
+    cluster_changes,
     init_workflow,
     parse_workflow,
     read_workflow,
@@ -405,3 +406,35 @@ def test_every_path_is_a_setting() -> None:
     together = [f"{key}=/x" for key in PATHS if key.startswith("prior.")]
     for key in PATHS:
         assert parse(LEAST, *(together if key.startswith("prior.") else [f"{key}=/x"])) is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "address"),
+    [
+        ("local", "local", ""),
+        ("threads", "threads", ""),
+        ("gateway", "gateway", ""),
+        ("https://hub.example.org/gateway", "gateway", "https://hub.example.org/gateway"),
+        ("tcp://10.0.0.1:8786", "scheduler", "tcp://10.0.0.1:8786"),
+        ("node7:8786", "scheduler", "node7:8786"),
+    ],
+)
+def test_a_cluster_is_named_by_a_word_or_an_address(text: str, kind: str, address: str) -> None:
+    cluster = parse(LEAST, *cluster_changes(text)).cluster
+    assert (cluster.kind, cluster.address) == (kind, address)
+
+
+def test_a_cluster_that_is_neither_is_refused() -> None:
+    with pytest.raises(Stop, match="give local, threads, gateway, or the address"):
+        cluster_changes("clowd")
+
+
+def test_options_of_a_gateway_are_set_one_by_one_and_come_back_from_yaml() -> None:
+    workflow = parse(LEAST, "cluster.options.image=org/image:2", "cluster.options.size={cores: 2}", "cluster.environment=[AWS_PROFILE]")
+    assert workflow.cluster.options == {"image": "org/image:2", "size": {"cores": 2}}
+    assert parse(write_workflow(workflow)).cluster == workflow.cluster
+
+
+def test_values_of_environment_variables_do_not_belong_in_a_file() -> None:
+    with pytest.raises(Stop, match="name variables only"):
+        ClusterSettings(environment=("AWS_SECRET_ACCESS_KEY=abc",))
