@@ -7,6 +7,12 @@ from ftrack.records import Record
 from ftrack.tasks import Job, job_of
 from ftrack.tiling import Block
 
+ATTEMPTS = 4
+"""Times that a block is tried in one run if what fails may pass, such as workers that die."""
+
+MOST_ATTEMPTS = 8
+"""Times that a block is tried in one run where every attempt leaves out one more scene."""
+
 LONGEST = 1000
 """Characters of a reason."""
 
@@ -45,8 +51,13 @@ def next_job(plan: Plan, block: Block, job: Job, record: Record, alone: bool) ->
     """
     if record.done or record.lost == job.lost != ():
         return None
+    if job.attempt >= MOST_ATTEMPTS:
+        return None
+    job = job._replace(attempt=job.attempt + 1)
     if not alone:
         return job
+    if record.passing and not record.scene:
+        return job if job.attempt <= ATTEMPTS else None
     images = {scene.image_id for scene in plan.scenes if scene.id == record.scene}
     pairs = plan.pairs_of(block.batch)
     dropped = tuple(k for k in job.pairs if images & {pairs[k].reference, pairs[k].secondary})

@@ -6,7 +6,8 @@ from collections.abc import Generator, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from dask.utils import format_bytes
-from distributed import as_completed
+from distributed import CancelledError, as_completed
+from distributed.comm.core import CommClosedError
 from distributed.scheduler import KilledWorker
 
 from ftrack.errors import FtrackError, Retry, Stop
@@ -50,21 +51,26 @@ def drive(client: Any, groups: Iterable[Mapping[str, Any]], waiting: int) -> Gen
             if not running:
                 return
             future = next(ended)
-            yield _outcome(running.pop(future), future)
+            yield _outcome(client, running.pop(future), future)
     finally:
         if running:
             client.cancel(list(running))
 
 
-def _outcome(name: str, future: Any) -> Outcome:
-    if future.status == "finished":
+def _outcome(client: Any, name: str, future: Any) -> Outcome:
+    error: BaseException | None = None
+    try:
         return Outcome(name, future.result(), None)
-    if future.status != "error":
-        raise Retry(f"the Dask scheduler was lost while {name} was computed; run again to take up what is missing")
-    error = future.exception()
-    if isinstance(error, KilledWorker):
-        text = f"{error.allowed_failures + 1} workers died while they had this task, mostly for lack of memory; take a smaller run.tile"
-        return Outcome(name, None, Retry(text))
+    except (CancelledError, CommClosedError, TimeoutError):
+        if client.status != "running":
+            text = f"the Dask scheduler was lost while {name} was computed; run again to take up what is missing"
+            raise Retry(text) from None
+        error = Retry("the worker died with the result")
+    except KilledWorker as killed:
+        text = f"{killed.allowed_failures + 1} workers died while they had this task, mostly for lack of memory; take a smaller run.tile"
+        error = Retry(text)
+    except Exception as other:
+        error = other
     return Outcome(name, None, error)
 
 

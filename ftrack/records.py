@@ -11,7 +11,7 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
 from ftrack.addresses import shown_text
-from ftrack.errors import FtrackError, Stop
+from ftrack.errors import FtrackError, Retry, Stop
 from ftrack.store import put, store_at, told_apart
 
 Phase = Literal["match", "velocity"]
@@ -41,6 +41,10 @@ class Record:
         The scene that could not be read, if that is why.
     reason : str
         Why the block failed.
+    passing : bool
+        True if what failed may succeed later.
+    attempts : int
+        Times that the block has been tried in this run.
     seconds : float
         Time the task took to write, and measure, the block.
     """
@@ -54,6 +58,8 @@ class Record:
     lost: tuple[int, ...] = ()
     scene: str = ""
     reason: str = ""
+    passing: bool = False
+    attempts: int = 1
     seconds: float = 0.0
 
     @property
@@ -65,7 +71,8 @@ class Record:
 def failure(phase: Phase, block: str, run_id: str, error: BaseException, lost: tuple[int, ...] = ()) -> Record:
     """Return the record of a block that could not be finished; its reason carries no signed addresses."""
     scene = error.scene if isinstance(error, FtrackError) else ""
-    return Record(phase=phase, block=block, run_id=run_id, status="failed", lost=lost, scene=scene, reason=describe_error(error))
+    reason, passing = describe_error(error), isinstance(error, Retry)
+    return Record(phase=phase, block=block, run_id=run_id, status="failed", lost=lost, scene=scene, reason=reason, passing=passing)
 
 
 def describe_error(error: BaseException, limit: int = 800) -> str:

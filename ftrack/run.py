@@ -5,14 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
+from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from dask.delayed import delayed
 from distributed import Client
 
-from ftrack.attempts import first_job, is_whole, lost_with, next_job
+from ftrack.attempts import ATTEMPTS, first_job, is_whole, lost_with, next_job
 from ftrack.cube import CubeSpec, create_cube, create_motion, publish_cube, write_coords
-from ftrack.drive import drive, must, refuse_workers
+from ftrack.drive import Outcome, drive, must, refuse_workers
+from ftrack.errors import FtrackError, Retry
 from ftrack.labels import images_of
 from ftrack.plan import Plan, write_plan
 from ftrack.records import Phase, Record, failure, read_records, remove, write_record
@@ -31,7 +35,13 @@ PHASES = {
 }
 
 Records = dict[tuple[str, str], Record]
-Lost = Mapping[str, tuple[int, ...]]
+
+
+class _Tried(NamedTuple):
+    """What is known of a block before it is tried: which attempt it is, and the pairs that are missing if it fails."""
+
+    attempt: int = 1
+    lost: tuple[int, ...] = ()
 
 
 class Event(NamedTuple):
@@ -136,11 +146,21 @@ def run_plan(plan: Plan, client: Client, on_event: Listener = lambda event: None
     begun = time.monotonic()
     output = plan.workflow.output
     if published_run(output) == plan.run_id:
-        _tidy(plan)
-        on_event(Event("unchanged", message=f"{output} is finished; there is nothing to do"))
-        return _report(plan, read_records(plan.folder, plan.run_id), len(plan.blocks), begun)
+        return _finished(plan, begun, on_event, f"{output} is finished; there is nothing to do")
     refuse_other_output(output, plan.folder, plan.run_id)
     session = _Session(plan, client, refuse_workers(client, plan.forecast), on_event)
+    try:
+        return _make(session, begun)
+    except FtrackError:
+        # Another run of this plan, which was quicker, has removed what this one needs.
+        if published_run(output) != plan.run_id:
+            raise
+    return _finished(plan, begun, on_event, f"{output} has been finished by another run of this plan")
+
+
+def _make(session: _Session, begun: float) -> Report:
+    """Make what is missing of a cube, and publish it if all of it is there then."""
+    plan, output = session.plan, session.plan.workflow.output
     ground = stable_nodes(plan.workflow.stable, plan.nodes).stable
     spec = spec_of(plan)
     _prepare(plan, spec)
@@ -150,9 +170,18 @@ def run_plan(plan: Plan, client: Client, on_event: Listener = lambda event: None
     fits = _fit(session, records, ground)
     records |= _convert(session, records, fits)
     if all(_done(records, "velocity", block.id) for block in plan.blocks):
+        if published_run(output) == plan.run_id:
+            return _finished(plan, begun, session.tell, f"{output} has been finished by another run of this plan")
         _publish(plan, spec, [fit for batch in sorted(fits) for fit in fits[batch]], records, ground)
-        on_event(Event("published", done=len(plan.blocks), total=len(plan.blocks), message=f"{output} is finished"))
+        session.tell(Event("published", done=len(plan.blocks), total=len(plan.blocks), message=f"{output} is finished"))
     return _report(plan, records, resumed, begun)
+
+
+def _finished(plan: Plan, begun: float, tell: Listener, message: str) -> Report:
+    """Report a cube that is published already."""
+    _tidy(plan)
+    tell(Event("unchanged", message=message))
+    return _report(plan, read_records(plan.folder, plan.run_id), len(plan.blocks), begun)
 
 
 def spec_of(plan: Plan) -> CubeSpec:
@@ -178,59 +207,87 @@ def _match(session: _Session, records: Records) -> Records:
     again = {b: n for b, j in whole.items() if (n := next_job(plan, b, j, found["match", b.id], alone=b in alone)) is not None}
     todo = {block: job for block, job in jobs.items() if block not in whole} | again
     while todo:
-        lost = {block.id: lost_with(plan, block, job) for block, job in todo.items()}
+        tried = {block.id: _Tried(job.attempt, lost_with(plan, block, job)) for block, job in todo.items()}
         single = (match_tasks(plan, Wave(b.batch, b.row, b.column, 1, 1), {b: job}) for b, job in todo.items())
-        found |= _work(session, "match", single, len(todo), lost)
+        found |= _work(session, "match", single, len(todo), tried)
         todo = {b: n for b, j in todo.items() if (n := next_job(plan, b, j, found["match", b.id], alone=True)) is not None}
     return found
 
 
 def _fit(session: _Session, records: Records, stable: np.ndarray | None) -> dict[int, list[Fit]]:
     """Return what stable ground says of the pairs of every batch that has been measured as a whole."""
-    plan, client, _, tell = session
+    plan, tell = session.plan, session.tell
     missing = {block.batch for block in plan.blocks if not _done(records, "match", block.id)}
     whole = [batch for batch in range(plan.tiling.batches) if batch not in missing]
     if stable is None:
         return {batch: [NO_FIT] * len(plan.pairs_of(batch)) for batch in whole}
     fits = {batch: known for batch in whole if (known := read_fits(plan.folder, batch)) is not None}
     tell(Event("phase", "shift", len(fits), plan.tiling.batches, message=PHASES["shift"]))
-    todo = [batch for batch in whole if batch not in fits]
-    ground = client.scatter(stable, hash=False) if todo else None  # type: ignore[no-untyped-call]
-    for batch in todo:
-        with closing(drive(client, [fit_tasks(plan, batch, ground)], 1)) as outcomes:
-            parts = {int(outcome.name): must(outcome) for outcome in outcomes}
-        fits[batch] = [fit for first in sorted(parts) for fit in parts[first]]
+    ground = delayed(stable, pure=True)
+    for batch in [batch for batch in whole if batch not in fits]:
+        parts = _must_all(session, partial(fit_tasks, plan, batch, ground))
+        fits[batch] = [fit for first in sorted(parts, key=int) for fit in parts[first]]
         write_fits(plan.folder, batch, fits[batch])
-        tell(Event("block", "shift", len(fits), plan.tiling.batches))
+        session.tell(Event("block", "shift", len(fits), plan.tiling.batches))
     return fits
+
+
+def _must_all(session: _Session, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the results of tasks that all have to be there; those that fail for reasons that may pass are done again."""
+    results: dict[str, Any] = {}
+    for attempt in range(1, ATTEMPTS + 1):
+        group = {name: task for name, task in make().items() if name not in results}
+        with closing(drive(session.client, [group] if group else [], 1)) as outcomes:
+            for outcome in outcomes:
+                if attempt == ATTEMPTS or not isinstance(outcome.error, Retry):
+                    results[outcome.name] = must(outcome)
+    return results
 
 
 def _convert(session: _Session, records: Records, fits: Mapping[int, list[Fit]]) -> Records:
     """Turn displacement into velocity where it is known what stable ground says of all pairs of a batch."""
     plan = session.plan
-    wanted = [block for block in plan.blocks if block.batch in fits and not _done(records, "velocity", block.id)]
-    return _work(session, "velocity", (velocity_tasks(plan, block, fits[block.batch]) for block in wanted), len(wanted))
+    todo = [block for block in plan.blocks if block.batch in fits and not _done(records, "velocity", block.id)]
+    found: Records = {}
+    for attempt in range(1, ATTEMPTS + 1):
+        if not todo:
+            break
+        tried = {block.id: _Tried(attempt) for block in todo} if attempt > 1 else None
+        found |= _work(session, "velocity", (velocity_tasks(plan, b, fits[b.batch], attempt) for b in todo), len(todo), tried)
+        todo = [block for block in todo if found["velocity", block.id].passing]
+    return found
 
 
-def _work(session: _Session, phase: Phase, groups: Iterable[Mapping[str, Any]], count: int, lost: Lost | None = None) -> Records:
+def _work(
+    session: _Session, phase: Phase, groups: Iterable[Mapping[str, Any]], count: int, tried: Mapping[str, _Tried] | None = None
+) -> Records:
     """Compute blocks, tell of each, and record those that failed (the others record themselves)."""
     plan, client, threads, tell = session
     total = len(plan.blocks)
     done, begun = total - count, time.monotonic()
     found: Records = {}
-    tell(Event("phase", phase, done, total, message=PHASES[phase if lost is None else "again"]))
-    with closing(drive(client, groups, 2 * threads)) as outcomes:
+    tell(Event("phase", phase, done, total, message=PHASES["again" if tried else phase]))
+    # A block that has failed twice may be what kills the workers: nothing else is then under way with it.
+    waiting = 1 if tried and min(block.attempt for block in tried.values()) > 2 else 2 * threads
+    with closing(drive(client, groups, waiting)) as outcomes:
         for number, outcome in enumerate(outcomes, 1):
-            record = outcome.value
-            if outcome.error is not None:
-                record = failure(phase, outcome.name, plan.run_id, outcome.error, (lost or {}).get(outcome.name, ()))
-                write_record(plan.folder, record)
+            record = outcome.value if outcome.error is None else _failed(plan, phase, outcome, (tried or {}).get(outcome.name, _Tried()))
             found[phase, record.block] = record
             done += record.done
             rate = number / max(time.monotonic() - begun, 1e-6)
             message = "" if record.done else f"block {record.block} failed: {record.reason}"
             tell(Event("block", phase, done, total, record, rate, (count - number) / rate, message))
     return found
+
+
+def _failed(plan: Plan, phase: Phase, outcome: Outcome, tried: _Tried) -> Record:
+    """Record that a block has failed, unless another run of the plan has published the cube meanwhile."""
+    assert outcome.error is not None
+    if published_run(plan.workflow.output) == plan.run_id:
+        raise Retry(f"{plan.workflow.output} has been published by another run") from outcome.error
+    record = replace(failure(phase, outcome.name, plan.run_id, outcome.error, tried.lost), attempts=tried.attempt)
+    write_record(plan.folder, record)
+    return record
 
 
 def _done(records: Records, phase: str, block: str) -> bool:

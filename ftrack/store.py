@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import product
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+import tenacity
 import zarr
+from aiohttp import ClientError
 from botocore.exceptions import BotoCoreError, NoCredentialsError, PartialCredentialsError
-from zarr.abc.store import Store
+from zarr.abc.store import ByteRequest, Store
 from zarr.codecs import Crc32cCodec, ZstdCodec
-from zarr.core.buffer import default_buffer_prototype
+from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.errors import ArrayNotFoundError, GroupNotFoundError
-from zarr.storage import FsspecStore, LocalStore, MemoryStore
+from zarr.storage import FsspecStore, LocalStore, MemoryStore, WrapperStore
 
 from ftrack.errors import Retry, Stop
 
@@ -32,6 +34,15 @@ ROOT = "zarr.json"
 
 REQUESTS = 8
 """Requests to a store at the same time."""
+
+REQUEST_ATTEMPTS = 6
+"""Times that a request to a store is made before it counts as failed."""
+
+LONGEST_WAIT = 5.0
+"""Seconds between two of them, at most; a random share of it, so that workers do not ask all at once."""
+
+LASTING = (FileNotFoundError, IsADirectoryError, NotADirectoryError, NoCredentialsError, PartialCredentialsError)
+"""What asking again cannot change. Refusals are not among them: tokens are renewed, and crowded stores refuse by mistake."""
 
 Given = TypeVar("Given")
 Result = TypeVar("Result")
@@ -52,13 +63,63 @@ class Array(NamedTuple):
     attrs: Mapping[str, Any]
 
 
+def _passes(error: BaseException) -> bool:
+    return isinstance(error, OSError | BotoCoreError | ClientError) and not isinstance(error, LASTING)
+
+
+class PatientStore(WrapperStore[Store]):
+    """A store elsewhere, of which every request is made again, a little later each time, if it fails for reasons that may pass."""
+
+    async def _again(self, request: Callable[[], Awaitable[Result]]) -> Result:
+        retrying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception(_passes),
+            stop=tenacity.stop_after_attempt(REQUEST_ATTEMPTS),
+            wait=tenacity.wait_random_exponential(multiplier=0.1, max=LONGEST_WAIT),
+            reraise=True,
+        )
+
+        async def ask() -> Result:
+            return await request()
+
+        return await retrying(ask)
+
+    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
+        """Return an object, or None if there is none."""
+        return await self._again(lambda: self._store.get(key, prototype, byte_range))
+
+    async def exists(self, key: str) -> bool:
+        """Return whether there is an object."""
+        return await self._again(lambda: self._store.exists(key))
+
+    async def set(self, key: str, value: Buffer) -> None:
+        """Write an object."""
+        await self._again(lambda: self._store.set(key, value))
+
+    async def delete(self, key: str) -> None:
+        """Remove an object."""
+        await self._again(lambda: self._store.delete(key))
+
+    async def delete_dir(self, prefix: str) -> None:
+        """Remove all objects below a prefix."""
+        await self._again(lambda: self._store.delete_dir(prefix))
+
+    async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
+        """Give the keys that begin with a prefix."""
+
+        async def collect() -> list[str]:
+            return [key async for key in self._store.list_prefix(prefix)]
+
+        for key in await self._again(collect):
+            yield key
+
+
 def store_at(url: str, storage_options: Options = None, read_only: bool = False) -> Store:
     """Return the Zarr store at a local path or at any URL that fsspec knows."""
     if url.startswith("file://") or "://" not in url:
         return LocalStore(url.removeprefix("file://"), read_only=read_only)
     # s3fs would ask for the size of every object before reading it, to split large ones; chunks are small.
     single = {"max_concurrency": 1} if url.startswith(("s3://", "s3a://")) else {}
-    return FsspecStore.from_url(url, storage_options={**single, **(storage_options or {})}, read_only=read_only)
+    return PatientStore(FsspecStore.from_url(url, storage_options={**single, **(storage_options or {})}, read_only=read_only))
 
 
 @contextmanager
@@ -70,7 +131,7 @@ def told_apart(url: str) -> Iterator[None]:
         raise Stop(f"{url} is not there: {error}") from error
     except (PermissionError, NoCredentialsError, PartialCredentialsError) as error:
         raise Stop(f"{url} cannot be accessed: {error}; check the credentials and the rights on it") from error
-    except (OSError, BotoCoreError) as error:
+    except (OSError, BotoCoreError, ClientError) as error:
         raise Retry(f"{url}: {type(error).__name__}: {error}") from error
 
 

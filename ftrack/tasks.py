@@ -64,6 +64,8 @@ class Job(NamedTuple):
         Pairs that will be missing still, for lack of a scene.
     reason, scene : str
         Why they are, and the scene.
+    attempt : int
+        1 for the first time that the block is tried in this run.
     """
 
     run_id: str
@@ -74,6 +76,7 @@ class Job(NamedTuple):
     lost: tuple[int, ...] = ()
     reason: str = ""
     scene: str = ""
+    attempt: int = 1
 
 
 class Fit(NamedTuple):
@@ -176,6 +179,7 @@ def _finish(job: Job, phase: Phase, variables: Mapping[str, np.ndarray], begun: 
         lost=job.lost,
         scene=job.scene,
         reason=job.reason,
+        attempts=job.attempt,
         seconds=round(time.perf_counter() - begun, 3),
     )
     retry_storage(write_record)(job.folder, record)
@@ -189,7 +193,7 @@ def fit_tasks(plan: Plan, batch: int, stable: Any) -> dict[str, Any]:
     ----------
     plan, batch : Plan, int
         Whose pairs.
-    stable : bool (y, x), or a future of it
+    stable : Delayed of bool (y, x)
         Stable ground.
     """
     nodes, pairs = plan.nodes, region_of(plan.tiling, Block(batch, 0, 0)).pairs
@@ -229,9 +233,9 @@ def read_fits(folder: str, batch: int) -> list[Fit] | None:
     return fits
 
 
-def velocity_tasks(plan: Plan, block: Block, fits: Sequence[Fit]) -> dict[str, Any]:
+def velocity_tasks(plan: Plan, block: Block, fits: Sequence[Fit], attempt: int = 1) -> dict[str, Any]:
     """Return the task that turns the displacement of a block into velocity, by block."""
-    job = job_of(plan, block)
+    job = job_of(plan, block)._replace(attempt=attempt)
     days = np.array([pair.temporal_baseline for pair in plan.pairs[job.region.pairs]])
     finish = delayed(finish_velocity, pure=False)
     return {block.id: finish(job, plan.workflow.output, Scale(plan.nodes, plan.grid.resolution, days), list(fits))}

@@ -8,15 +8,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import boto3
+import dask
 import numpy as np
 import pytest
 import rasterio
 import xarray as xr
+from dask.delayed import delayed
 from distributed import Client
 from moto.server import ThreadedMotoServer
 from small_run import STEP, bytes_of, make_archive, make_workflow
@@ -27,11 +30,13 @@ from ftrack.cube import open_cube, read_block
 from ftrack.errors import Stop
 from ftrack.ground import find_shifts
 from ftrack.match import clean, match_stack, prefilter
-from ftrack.plan import make_plan
+from ftrack.plan import Plan, make_plan
 from ftrack.records import read_records
-from ftrack.run import Event, run_plan
+from ftrack.run import Event, Report, run_plan
 from ftrack.schema import VELOCITY, Status
 from ftrack.stack import open_stack
+from ftrack.tasks import Job, match_tasks
+from ftrack.tiling import Block, Wave
 from ftrack.velocity import to_velocity
 from ftrack.verify import verify_cube
 
@@ -323,7 +328,7 @@ sys.path.insert(0, {tests!r})
 from pathlib import Path
 from small_run import make_workflow
 from ftrack.cluster import open_client
-from ftrack.plan import make_plan
+from ftrack.plan import Plan, make_plan
 from ftrack.run import run_plan
 if __name__ == "__main__":
     plan = make_plan(make_workflow(Path({listing!r}), {output!r}, stable={{"area": {rock!r}}}))
@@ -352,3 +357,45 @@ def test_killing_the_driver_changes_no_byte(reference: Path, listing: Path, rock
     assert time.monotonic() - begun < 60
     assert chunks_of(output) == chunks_of(reference)
     assert verify_cube(str(output)).problems == ()
+
+
+def test_two_runs_of_one_plan_at_once_make_one_cube(reference: Path, listing: Path, rock: Path, client: Client, tmp_path: Path) -> None:
+    """The second run starts when the first has measured two blocks, and the first goes on when the second has published."""
+    output = tmp_path / "cube.zarr"
+    plan = make_plan(make_workflow(listing, output, stable={"area": str(rock)}))
+    second: list[Report] = []
+    told: list[Event] = []
+
+    def listen(event: Event) -> None:
+        told.append(event)
+        if event.kind == "block" and event.done == 2 and not second:
+            second.append(run_plan(plan, client))
+
+    first = run_plan(plan, client, listen)
+    assert second[0].published and first.published and first.failed == () == second[0].failed
+    assert told[-1].kind == "unchanged" and "another run" in told[-1].message
+    assert bytes_of(output) == bytes_of(reference)
+    assert not Path(plan.folder, "motion").exists()
+    assert all(record.done for record in read_records(plan.folder, plan.run_id).values())
+
+
+def test_a_block_that_kills_its_workers_fails_alone(listing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = make_plan(make_workflow(listing, tmp_path / "cube.zarr", cluster={"kind": "local", "workers": 1, "memory": "2GB"}))
+    monkeypatch.setattr("ftrack.run.match_tasks", poisoned("0-1-1"))
+    with dask.config.set({"distributed.scheduler.allowed-failures": 0}), open_client(plan.workflow.cluster) as processes:
+        report = run_plan(plan, processes)
+    (failed,) = report.failed
+    assert not report.published and failed.block == "0-1-1"
+    assert failed.attempts == 4 and "workers died" in failed.reason and failed.lost == ()
+    records = read_records(plan.folder, plan.run_id)
+    assert sum(record.done for record in records.values() if record.phase == "match") == report.blocks - 1
+
+
+def poisoned(block: str) -> Callable[..., dict[str, Any]]:
+    """Return ``match_tasks`` with one block that ends its process."""
+
+    def tasks(plan: Plan, wave: Wave, jobs: Mapping[Block, Job]) -> dict[str, Any]:
+        made = match_tasks(plan, wave, jobs)
+        return {name: delayed(os._exit)(1) if name == block else task for name, task in made.items()}
+
+    return tasks
