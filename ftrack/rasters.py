@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -164,7 +165,7 @@ def _use_once(file: File, access: Access, function: Callable[[Any], T]) -> T:
         if "://" not in file.href:
             with _checked(rasterio.DatasetReader(file.href, driver=list(DRIVERS), sharing=False), file, access) as dataset:
                 return function(dataset)
-        kept: OrderedDict[tuple[str, str, Access], tuple[RemoteFile, Any]] = _threads.__dict__.setdefault("kept", OrderedDict())
+        kept = _threads.__dict__.setdefault("kept", _Kept()).files
         key = (file.href, file.collection, access)
         remote, dataset = kept.pop(key) if key in kept else _open(file, access)
         try:
@@ -180,6 +181,19 @@ def _use_once(file: File, access: Access, function: Callable[[Any], T]) -> T:
         while len(kept) > OPEN_FILES:
             kept.popitem(last=False)[1][1].close()
         return result
+
+
+class _Kept:
+    """The remote files that a thread keeps open, by address and access; closed with the thread, or at the end of the process."""
+
+    def __init__(self) -> None:
+        self.files: OrderedDict[tuple[str, str, Access], tuple[RemoteFile, Any]] = OrderedDict()
+        weakref.finalize(self, _close_all, self.files)
+
+
+def _close_all(files: OrderedDict[Any, tuple[RemoteFile, Any]]) -> None:
+    while files:
+        files.popitem()[1][1].close()
 
 
 def _open(file: File, access: Access) -> tuple[RemoteFile, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -218,7 +220,23 @@ def test_few_files_stay_open(tmp_path: Path, server: Faulty, monkeypatch: pytest
     monkeypatch.setattr(rasters, "OPEN_FILES", 2)
     for number in range(5):
         read(f"{server.href}?{number}")
-    assert len(rasters._threads.kept) == 2
+    assert len(rasters._threads.kept.files) == 2
+
+
+def test_open_files_are_closed_quietly_with_their_thread_and_with_the_process(server: Faulty) -> None:
+    code = f"""
+import threading
+from ftrack.rasters import File, use_file
+from ftrack.sources import Access
+def go():
+    use_file(File(scene="s", asset="a", href={server.href!r}), Access(), lambda dataset: dataset.read(1))
+thread = threading.Thread(target=go)
+thread.start()
+thread.join()
+go()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_header_says_where_the_pixels_lie(tmp_path: Path) -> None:
