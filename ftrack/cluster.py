@@ -155,6 +155,8 @@ def _connect(address: str) -> Iterator[Client]:
         client = Client(address, timeout=PATIENCE)  # type: ignore[no-untyped-call]
     except (OSError, TimeoutError) as error:
         raise Retry(f"no Dask scheduler answers at {address}: {error}; is it running, and reachable from here?") from error
+    except TypeError as error:
+        raise Stop(f"{address} needs certificates: name them in distributed.comm.tls of Dask's configuration ({error})") from None
     except ValueError as error:
         raise Stop(f"cluster.address {address!r} is not the address of a scheduler: {error}") from None
     with client:

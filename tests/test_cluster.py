@@ -59,7 +59,7 @@ def test_two_clusters_on_one_machine_do_not_collide() -> None:
 
 def test_a_scheduler_that_is_there_is_joined_and_left_running() -> None:
     with LocalCluster(
-        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None, host="127.0.0.1", protocol="tcp"
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0", host="127.0.0.1", protocol="tcp"
     ) as cluster:
         for _ in range(2):
             with open_client(ClusterSettings(kind="scheduler", address=cluster.scheduler_address)) as client:
@@ -67,11 +67,16 @@ def test_a_scheduler_that_is_there_is_joined_and_left_running() -> None:
 
 
 def test_workers_of_a_scheduler_get_the_variables_that_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, host="127.0.0.1") as cluster:
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0", host="127.0.0.1") as cluster:
         monkeypatch.setenv("FTRACK_TEST_WORD", "of mine")
         settings = ClusterSettings(kind="scheduler", address=cluster.scheduler_address, environment=("FTRACK_TEST_WORD",))
         with open_client(settings) as client:
             assert client.submit(environment).result()["FTRACK_TEST_WORD"] == "of mine"
+
+
+def test_an_encrypted_scheduler_needs_certificates_in_dasks_configuration() -> None:
+    with pytest.raises(Stop, match=r"distributed\.comm\.tls"), open_client(ClusterSettings(kind="scheduler", address="tls://127.0.0.1:9")):
+        pass
 
 
 def test_a_scheduler_needs_an_address_that_answers(monkeypatch: pytest.MonkeyPatch) -> None:
