@@ -20,7 +20,7 @@ from rasterio.errors import RasterioError
 
 from ftrack.addresses import shown, shown_text
 from ftrack.errors import FtrackError, Retry, Stop
-from ftrack.remote import RemoteFile, open_remote
+from ftrack.remote import OpenFile, RemoteFile
 from ftrack.signing import sign
 from ftrack.sources import Access, refusal
 from ftrack.transport import Failure, Request, read_part
@@ -163,23 +163,22 @@ def read_header(file: File, access: Access) -> Header:
 def _use_once(file: File, access: Access, function: Callable[[Any], T]) -> T:
     with rasterio.Env(**GDAL_SETTINGS):
         if "://" not in file.href:
-            with _checked(rasterio.DatasetReader(file.href, driver=list(DRIVERS), sharing=False), file, access) as dataset:
+            with rasterio.DatasetReader(file.href, driver=list(DRIVERS), sharing=False) as dataset:
+                _check_size(dataset, file, access)
                 return function(dataset)
         kept = _threads.__dict__.setdefault("kept", _Kept()).files
         key = (file.href, file.collection, access)
-        remote, dataset = kept.pop(key) if key in kept else _open(file, access)
+        opened = kept.pop(key) if key in kept else _open(file, access)
         try:
-            result = function(dataset)
+            result = function(opened.dataset)
+            opened.check()
         except BaseException:
-            dataset.close()
-            _raise_failure(remote)
+            opened.close()
+            opened.check()
             raise
-        if remote.failure is not None:
-            dataset.close()
-            _raise_failure(remote)
-        kept[key] = remote, dataset
+        kept[key] = opened
         while len(kept) > OPEN_FILES:
-            kept.popitem(last=False)[1][1].close()
+            kept.popitem(last=False)[1].close()
         return result
 
 
@@ -187,16 +186,16 @@ class _Kept:
     """The remote files that a thread keeps open, by address and access; closed with the thread, or at the end of the process."""
 
     def __init__(self) -> None:
-        self.files: OrderedDict[tuple[str, str, Access], tuple[RemoteFile, Any]] = OrderedDict()
+        self.files: OrderedDict[tuple[str, str, Access], OpenFile] = OrderedDict()
         weakref.finalize(self, _close_all, self.files)
 
 
-def _close_all(files: OrderedDict[Any, tuple[RemoteFile, Any]]) -> None:
+def _close_all(files: OrderedDict[tuple[str, str, Access], OpenFile]) -> None:
     while files:
-        files.popitem()[1][1].close()
+        files.popitem()[1].close()
 
 
-def _open(file: File, access: Access) -> tuple[RemoteFile, Any]:
+def _open(file: File, access: Access) -> OpenFile:
     """Open a remote file, which keeps what fails while GDAL reads."""
 
     def signed(before: Failure | None) -> Request:
@@ -205,34 +204,25 @@ def _open(file: File, access: Access) -> tuple[RemoteFile, Any]:
     remote = RemoteFile(lambda start, size: read_part(signed, access, start, size))
     if not remote.driver:
         raise Stop(f"{file} is neither a GeoTIFF nor a JPEG 2000 file")
+    opened = OpenFile(remote)
     try:
-        dataset = open_remote(remote)
-    except (RasterioError, CPLE_BaseError, OSError, Warning):
-        _raise_failure(remote)
+        _check_size(opened.dataset, file, access)
+    except Stop:
+        opened.close()
         raise
-    return remote, _checked(dataset, file, access)
+    return opened
 
 
-def _raise_failure(remote: RemoteFile) -> None:
-    """Raise what failed while a file was read; whatever GDAL made of it does not count."""
-    if remote.failure is not None:
-        raise remote.failure from None
-
-
-def _checked(dataset: Any, file: File, access: Access) -> Any:
-    """Return a dataset of one band and of a size that can be meant."""
+def _check_size(dataset: Any, file: File, access: Access) -> None:
+    """Refuse a dataset of several bands, or of a size that cannot be meant."""
     (height, width), itemsize = dataset.shape, np.dtype(dataset.dtypes[0]).itemsize
-    why = ""
     if dataset.count != 1:
-        why = f"has {dataset.count} bands: one is needed; choose an asset of one band"
-    elif height * width > access.largest:
-        why = f"is refused: it says that it has {width} x {height} pixels, more than source.largest, {access.largest:g}"
-    elif (block := itemsize * dataset.block_shapes[0][0] * dataset.block_shapes[0][1]) > LARGEST_BLOCK:
-        why = f"is refused: it has to be decoded in parts of {block:,} bytes, more than {LARGEST_BLOCK:,}"
-    if why:
-        dataset.close()
-        raise Stop(f"{file} {why}")
-    return dataset
+        raise Stop(f"{file} has {dataset.count} bands: one is needed; choose an asset of one band")
+    if height * width > access.largest:
+        raise Stop(f"{file} is refused: it says that it has {width} x {height} pixels, more than source.largest, {access.largest:g}")
+    block = itemsize * dataset.block_shapes[0][0] * dataset.block_shapes[0][1]
+    if block > LARGEST_BLOCK:
+        raise Stop(f"{file} is refused: it has to be decoded in parts of {block:,} bytes, more than {LARGEST_BLOCK:,}")
 
 
 def _text(error: BaseException | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import io
 import itertools
 import os
@@ -131,9 +132,37 @@ class RemoteFile:
             self._pages.popitem(last=False)
 
 
-def open_remote(file: RemoteFile) -> Any:
-    """Return the rasterio dataset of a file, which closes nothing but itself; nothing beside the file is looked for."""
-    return rasterio.open(f"remote/{next(_numbers)}/file", driver=file.driver, sharing=False, opener=_Container(file))
+class OpenFile:
+    """A remote file and the rasterio dataset through which it is read; nothing beside the file is looked for.
+
+    rasterio keeps its books of such files in context variables, and tasks of Dask have a context each: opening and
+    closing happen in a context that stays with the file.
+    """
+
+    def __init__(self, file: RemoteFile) -> None:
+        """Open the file with the driver for what it begins with.
+
+        Raises
+        ------
+        RasterioError, Failure
+            GDAL does not understand it, or it cannot be read.
+        """
+        self.file, self._context = file, contextvars.Context()
+        name = f"remote/{next(_numbers)}/file"
+        try:
+            self.dataset = self._context.run(rasterio.open, name, driver=file.driver, sharing=False, opener=_Container(file))
+        except Exception:
+            self.check()
+            raise
+
+    def check(self) -> None:
+        """Raise what has failed while the file was read; what GDAL made of it does not count."""
+        if self.file.failure is not None:
+            raise self.file.failure from None
+
+    def close(self) -> None:
+        """Close the file."""
+        self._context.run(self.dataset.close)
 
 
 def _runs(starts: Sequence[int], sizes: Sequence[int]) -> list[tuple[int, int]]:

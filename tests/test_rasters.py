@@ -225,10 +225,13 @@ def test_few_files_stay_open(tmp_path: Path, server: Faulty, monkeypatch: pytest
 
 def test_open_files_are_closed_quietly_with_their_thread_and_with_the_process(server: Faulty) -> None:
     code = f"""
-import threading
+import contextvars, threading
 from ftrack.rasters import File, use_file
 from ftrack.sources import Access
 def go():
+    for _ in range(2):
+        contextvars.copy_context().run(read)
+def read():
     use_file(File(scene="s", asset="a", href={server.href!r}), Access(), lambda dataset: dataset.read(1))
 thread = threading.Thread(target=go)
 thread.start()
