@@ -204,6 +204,8 @@ def _open(file: File, access: Access) -> OpenFile:
     remote = RemoteFile(lambda start, size: read_part(signed, access, start, size))
     if not remote.driver:
         raise Stop(f"{file} is neither a GeoTIFF nor a JPEG 2000 file")
+    if not remote.is_whole:
+        raise remote.failure or Failure("passing", "the file ends before it is complete")
     opened = OpenFile(remote)
     try:
         _check_size(opened.dataset, file, access)

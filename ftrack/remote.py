@@ -38,6 +38,8 @@ MAGIC = {
 }  # fmt: skip
 """How files of the formats begin that are read, and the driver that reads them."""
 
+_STREAM, _END = b"\xff\x4f", b"\xff\xd9"
+
 Read = Callable[[int, int], Part]
 """Gives a part of the file from its start and size; raises ``Failure``."""
 
@@ -72,6 +74,23 @@ class RemoteFile:
         """Return the name of the GDAL driver for what the file begins with, empty if it is neither GeoTIFF nor JPEG 2000."""
         start = self._pages.get(0, b"")
         return next((driver for magic, driver in MAGIC.items() if start.startswith(magic)), "")
+
+    @property
+    def is_whole(self) -> bool:
+        """Return whether a JPEG 2000 file is as long as it says, or ends as it has to: its decoder makes up what is missing."""
+        if self.driver != "JP2OpenJPEG":
+            return True
+        start = 0
+        while self.bytes_at(0, 2) != _STREAM and start < self.size:
+            head = self.bytes_at(start, 16)
+            short, name, long = int.from_bytes(head[:4]), head[4:8], int.from_bytes(head[8:16])
+            length = long if short == 1 else short or self.size - start
+            if length < 8 or start + length > self.size:
+                return False
+            if name == b"jp2c" and short:
+                return True
+            start += length
+        return self.bytes_at(self.size - 2, 2) == _END
 
     def bytes_at(self, start: int, size: int) -> bytes:
         """Return bytes through the pages; nothing after a failure."""
