@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ftrack.errors import FtrackError, Retry, Skip, Stop
     from ftrack.grid import Grid
     from ftrack.ground import Ground, find_shifts
+    from ftrack.jobs import Job, list_jobs, open_job, submit
     from ftrack.lattice import GridSettings, choose_grid
     from ftrack.match import clean, match_stack, prefilter
     from ftrack.matchers import NCC, Matcher, Prior
@@ -50,6 +51,7 @@ __all__ = [
     "Ground",
     "HighPass",
     "ImageFilter",
+    "Job",
     "LaplacianOfGaussian",
     "MaskSettings",
     "Matcher",
@@ -79,10 +81,12 @@ __all__ = [
     "find_scenes",
     "find_shifts",
     "fit_shift",
+    "list_jobs",
     "make_plan",
     "match_stack",
     "open_client",
     "open_cube",
+    "open_job",
     "open_stack",
     "plot_network",
     "plot_quality",
@@ -95,6 +99,7 @@ __all__ = [
     "scenes_table",
     "simulate_archive",
     "stable_nodes",
+    "submit",
     "to_velocity",
     "verify_cube",
     "write_workflow",
@@ -108,6 +113,7 @@ _EXPORTS = {
     "errors": ("FtrackError", "Retry", "Skip", "Stop"),
     "grid": ("Grid",),
     "ground": ("Ground", "find_shifts"),
+    "jobs": ("Job", "list_jobs", "open_job", "submit"),
     "lattice": ("GridSettings", "choose_grid"),
     "match": ("clean", "match_stack", "prefilter"),
     "matchers": ("NCC", "Matcher", "Prior"),
