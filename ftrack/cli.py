@@ -1,21 +1,20 @@
-"""The command line: init, search, plan, run, show, verify, demo."""
+"""The command line: init, search, plan, run, show, verify, demo, and the commands for jobs."""
 
 from __future__ import annotations
 
 import logging
 import sys
 import time
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.logging import RichHandler
 
 import ftrack
-from ftrack import console
-from ftrack.errors import FtrackError, Stop
+from ftrack import cli_jobs, console
+from ftrack.command import FAILED, OK, Changes, ClusterChoice, CubePlace, WorkflowFile, changes_of, log, told
+from ftrack.errors import Stop
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -29,10 +28,6 @@ if TYPE_CHECKING:
 
 # Whatever else a command needs is imported when it is first used, as ``ftrack.name``: help and mistakes are answered at once.
 
-log = logging.getLogger("ftrack")
-
-OK, FAILED, BAD_REQUEST, INTERRUPTED = 0, 1, 2, 130
-
 app = typer.Typer(
     name="ftrack",
     help="From a STAC search to a Zarr cube of ice velocity. Begin with: ftrack demo, or ftrack init",
@@ -40,15 +35,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Command = TypeVar("Command", bound=Callable[..., None])
-
-WorkflowFile = Annotated[Path, typer.Argument(metavar="FILE", help="a workflow file; ftrack init writes one")]
-Changes = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY.SUB=VALUE", help="change a setting for this time, such as matcher.spacing=16; may be repeated"),
-]
-CubePlace = Annotated[str, typer.Argument(metavar="CUBE", help="a velocity cube: a path, or an address such as s3://bucket/name.zarr")]
 
 
 def main() -> None:
@@ -58,25 +44,6 @@ def main() -> None:
             sys.argv.remove(flag)
             sys.argv.insert(1, flag)
     app()
-
-
-def told(command: Command) -> Command:
-    """Let a command print what went wrong as one message and leave with the right code."""
-
-    @wraps(command)
-    def careful(*args: Any, **kwargs: Any) -> None:
-        try:
-            command(*args, **kwargs)
-        except (FtrackError, OSError) as error:
-            if log.isEnabledFor(logging.DEBUG):
-                raise
-            console.show_error(str(error))
-            raise typer.Exit(BAD_REQUEST) from None
-        except KeyboardInterrupt:
-            console.show_error("stopped; what is finished is kept, and the same command goes on from there")
-            raise typer.Exit(INTERRUPTED) from None
-
-    return careful  # type: ignore[return-value]
 
 
 @app.callback()
@@ -160,16 +127,10 @@ def plan(
 def run(
     file: WorkflowFile,
     changes: Changes = None,
-    cluster: Annotated[str | None, typer.Option(metavar="KIND", help="local, threads, or the address of a Dask scheduler")] = None,
+    cluster: ClusterChoice = None,
 ) -> None:
     """Make the cube. Run it again to take up what is missing. Leaves with code 1 if blocks failed."""
-    _run(ftrack.read_workflow(file, [*(changes or ()), *_cluster_changes(cluster)]))
-
-
-def _cluster_changes(cluster: str | None) -> list[str]:
-    if cluster is None:
-        return []
-    return ["cluster.kind=scheduler", f"cluster.address={cluster}"] if ":" in cluster else [f"cluster.kind={cluster}"]
+    _run(ftrack.read_workflow(file, [*(changes or ()), *changes_of(cluster)]))
 
 
 def _run(workflow: ftrack.Workflow) -> ftrack.Report:
@@ -246,14 +207,14 @@ def demo(
     folder: Annotated[Path, typer.Option(help="where archive, cube and pictures go")] = Path("demo"),
     size: Annotated[int, typer.Option(help="rows and columns of a scene, px", min=256, max=8192)] = 1024,
     scenes: Annotated[int, typer.Option(help="number of scenes, five days apart", min=2, max=100)] = 8,
-    cluster: Annotated[str | None, typer.Option(metavar="KIND", help="local, threads, or the address of a Dask scheduler")] = None,
+    cluster: ClusterChoice = None,
 ) -> None:
     """Try everything once: simulate scenes of a glacier whose motion is known, make its cube, compare it with the truth."""
     console.out.print(f"[bold]1 simulate[/bold]  {scenes} scenes of a fast outlet glacier")
     archive = ftrack.simulate_archive(folder / "archive", ftrack.demo.demo_archive(size, scenes))
     file = ftrack.demo.demo_workflow(archive, folder)
     console.out.print(f"\n[bold]2 search[/bold]  ftrack search {file}")
-    workflow = ftrack.read_workflow(file, _cluster_changes(cluster))
+    workflow = ftrack.read_workflow(file, changes_of(cluster))
     found = ftrack.find_scenes(workflow.scenes.catalog)
     console.show_scenes(found)
     console.out.print(f"\n[bold]3 plan and run[/bold]  ftrack run {file}")
@@ -264,3 +225,6 @@ def demo(
     console.out.print(f"\n[bold]5 draw[/bold]  ftrack show {workflow.output}")
     for picture in ftrack.demo.draw_demo(cube, archive, found, folder):
         console.out.print(str(picture))
+
+
+app.registered_commands += cli_jobs.app.registered_commands

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,9 @@ from rich.table import Table
 from ftrack.schema import STATUS_TEXT
 
 if TYPE_CHECKING:
+    from ftrack.doctor import Check
+    from ftrack.jobs import Job
+    from ftrack.jobstatus import JobStatus
     from ftrack.run import Event, Listener
     from ftrack.run import Report as RunReport
     from ftrack.stac import Scene
@@ -174,3 +177,72 @@ def show_cube_report(report: CubeReport) -> None:
     for problem in report.problems:
         out.print(f"[red]problem:[/red] {escape(problem)}")
     out.print("[green]the cube is whole[/green]" if report.ok else f"[red]{_several(len(report.problems), 'problem')}[/red]")
+
+
+STATE_COLOURS = {"ok": "green", "warning": "yellow", "done": "green", "failed": "red", "dead": "red", "cancelled": "yellow"}
+
+
+def show_jobs(found: Iterable[tuple[Job, JobStatus]]) -> int:
+    """Print jobs as a table and return how many there are."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("submitted (UTC)", "name", "state", "blocks", "cube"):
+        table.add_column(name, justify="right" if name == "blocks" else "left", no_wrap=True)
+    for job, status in found:
+        colour = STATE_COLOURS.get(status.state, "default")
+        blocks = f"{status.done} of {status.total}" if status.total else ""
+        submitted = job.submission.submitted[:16].replace("T", " ")
+        table.add_row(submitted, escape(job.submission.name), f"[{colour}]{status.state}[/{colour}]", blocks, escape(job.output))
+    if table.rows:
+        _print_table(table)
+    return len(table.rows)
+
+
+def show_status(job: Job, status: JobStatus) -> None:
+    """Print how a job goes."""
+    blocks = f"{status.done} of {status.total}" + (f", {status.failed} failed" if status.failed else "") if status.total else ""
+    cluster = job.submission.cluster
+    lines = {
+        "job": job.submission.name,
+        "state": status.state,
+        "reason": status.reason,
+        "phase": status.phase,
+        "blocks": blocks,
+        "left": "" if status.seconds_left is None or status.ended else f"{timedelta(seconds=round(status.seconds_left))} of this phase",
+        "worked": f"{timedelta(seconds=round(status.seconds))}" if status.seconds else "",
+        "vectors": f"{status.measured:,}" if status.measured else "",
+        "cluster": " ".join(str(part) for part in (cluster.get("kind"), cluster.get("address"), job.submission.cluster_name) if part),
+        "driver": status.host,
+        "submitted": job.submission.submitted,
+        "run id": job.submission.run_id,
+        "output": job.output,
+    }
+    show_facts({name: text for name, text in lines.items() if text})
+
+
+def watch_status(statuses: Iterable[JobStatus]) -> JobStatus:
+    """Show how a job goes until it has ended: in a terminal as a bar, else a line whenever a tenth is done; return the last status."""
+    last: JobStatus | None = None
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[pace]}"))
+    with Progress(*columns, console=err, disable=not err.is_terminal) as progress:
+        task = progress.add_task("", total=None, pace="")
+        for status in statuses:
+            left = "" if status.seconds_left is None else f"{timedelta(seconds=round(status.seconds_left))} left"
+            progress.update(task, description=status.phase or status.state, total=status.total or None, completed=status.done, pace=left)
+            if not err.is_terminal and (last is None or _tenth(last) != _tenth(status)):
+                err.print(escape(str(status)))
+            last = status
+    assert last is not None
+    return last
+
+
+def _tenth(status: JobStatus) -> tuple[str, str, int]:
+    return status.state, status.phase, 10 * status.done // max(1, status.total)
+
+
+def show_check(check: Check) -> str:
+    """Print what was looked at before a run, and what to do if it is not as it should be; return how it is."""
+    colour = STATE_COLOURS.get(check.state, "default")
+    out.print(f"[{colour}]{check.state:8}[/{colour}] [bold]{escape(check.name)}[/bold]  {escape(check.found)}")
+    if check.advice and check.state in ("warning", "failed"):
+        out.print(f"         {escape(check.advice)}")
+    return check.state

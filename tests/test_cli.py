@@ -18,7 +18,23 @@ from ftrack.demo import demo_workflow
 from ftrack.grid import grid_of
 from ftrack.synthetic import TINY, Archive, simulate_archive
 
-COMMANDS = ("init", "search", "plan", "run", "show", "verify", "demo")
+COMMANDS = (
+    "init",
+    "search",
+    "plan",
+    "run",
+    "show",
+    "verify",
+    "demo",
+    "submit",
+    "jobs",
+    "status",
+    "logs",
+    "cancel",
+    "resume",
+    "reap",
+    "doctor",
+)
 
 
 def ftrack(*arguments: object) -> Result:
@@ -173,7 +189,7 @@ def test_an_output_that_holds_another_plan_is_left_alone(made: tuple[Path, Path,
 
 
 def test_an_unknown_cluster_is_refused(file: Path) -> None:
-    assert "cluster.kind" in refused(ftrack("run", file, "--cluster", "moon"))
+    assert "'moon': give local, threads, gateway" in refused(ftrack("run", file, "--cluster", "moon"))
 
 
 def test_show_draws_map_series_and_quality(made: tuple[Path, Path, Result], tmp_path: Path) -> None:
@@ -242,3 +258,20 @@ def test_the_demo_compares_with_the_truth_and_draws(tmp_path: Path, monkeypatch:
         assert expected in result.output
     assert {path.name for path in folder.glob("*.png")} == {"velocity.png", "quality.png", "series.png", "scenes.png"}
     assert isinstance(open_cube(str(folder / "velocity.zarr")), xr.Dataset)
+
+
+def test_a_job_is_submitted_watched_and_found(archive: Archive, tmp_path: Path) -> None:
+    file, cube = demo_workflow(archive, tmp_path), tmp_path / "velocity.zarr"
+    assert "no jobs below" in ftrack("jobs", tmp_path).output
+    assert "no job was submitted" in refused(ftrack("status", cube))
+    submitted = ftrack("submit", file, "--cluster", "threads", "--set", "pairs.max_days=5", "--watch")
+    assert submitted.exit_code == 0, submitted.output
+    assert "measuring displacement" in submitted.output and "done" in submitted.output
+    assert json.loads(ftrack("status", file, "--json").stdout)["state"] == "done"
+    for command in ("status", "cancel", "resume"):
+        found = ftrack(command, cube)
+        assert found.exit_code == 0 and "done" in found.output
+    listed = ftrack("jobs", tmp_path)
+    assert "done" in listed.output and str(cube) in listed.output
+    assert f"{cube} is finished" in ftrack("logs", cube, "-f").output
+    assert "nothing behind" in ftrack("reap", cube).output
