@@ -2,7 +2,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 
-.PHONY: demo test lint format clean
+.PHONY: demo test lint format clean stack stack-demo stack-down
 
 demo: $(VENV)/.installed  ## From nothing to a velocity cube and its pictures
 	$(BIN)/ftrack demo
@@ -15,6 +15,15 @@ lint: $(VENV)/.installed-test  ## Style, types and the import contract
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+stack: $(VENV)/.installed-stack  ## A cloud on this machine: S3, a STAC API, a Dask Gateway
+	$(BIN)/python deploy/local_stack.py up
+
+stack-demo: $(VENV)/.installed-stack  ## Search, submit, watch and read through all of it
+	$(BIN)/python deploy/local_stack.py demo
+
+stack-down:  ## Stop it, and remove what it has written
+	$(BIN)/python deploy/local_stack.py down
 
 format: $(VENV)/.installed-test
 	$(BIN)/ruff check --fix .
@@ -34,5 +43,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.installed-test: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install -qq --no-compile --disable-pip-version-check -c constraints.txt -e '.[test]'
+	$(BIN)/ftrack compile
+	touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-stack: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install -qq --no-compile --disable-pip-version-check -c constraints.txt -e '.[stack]'
 	$(BIN)/ftrack compile
 	touch $@ $(VENV)/.installed
