@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import logging
 import posixpath
@@ -13,12 +12,15 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 import fsspec
+import requests
 import urllib3
 from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 
 from ftrack.addresses import shown
 from ftrack.errors import Retry, Stop
+from ftrack.sources import Access as FileAccess
+from ftrack.sources import host_refusal, is_public
 from ftrack.store import told_apart
 
 log = logging.getLogger(__name__)
@@ -91,15 +93,7 @@ def _may_reach(address: str, base: str) -> bool:
     if parts.scheme not in ("http", "https"):
         return True
     host, own = (parts.hostname or "").lower().rstrip("."), (urlsplit(base).hostname or "").lower()
-    return host == own or _is_public(host) or (not host.startswith("169.254.") and not _is_public(own))
-
-
-def _is_public(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_global
-    except ValueError:
-        last = host.rpartition(".")[2]
-        return "." in host and not last[:1].isdigit() and last not in ("localhost", "internal", "local")
+    return host == own or (not host_refusal(host, FileAccess()) and (is_public(host) or not is_public(own)))
 
 
 def plain_item(item: Mapping[str, Any], base: str, *, local: bool) -> dict[str, Any]:
@@ -137,13 +131,24 @@ def api_io(access: Access) -> StacApiIO:
         allowed_methods=None,
         raise_on_status=False,
     )
-    return StacApiIO(max_retries=again, timeout=access.timeout)
+    io = StacApiIO(max_retries=again, timeout=access.timeout)
+    io.session.hooks["response"].append(_refuse_redirect)
+    return io
+
+
+def _refuse_redirect(response: requests.Response, **_: Any) -> None:
+    """Refuse to be sent from a public catalogue into a private network."""
+    target = urljoin(response.url, response.headers.get("Location", "")) if response.is_redirect else response.url
+    if not _may_reach(target, response.url):
+        raise Stop(f"the catalogue {shown(response.url)} redirects to {shown(target)}, which is not followed")
 
 
 def failure(error: Exception, address: str) -> Retry | Stop:
     """Return what a failed request means: try again later, or change the request."""
     status = getattr(error, "status_code", None)
     place = f"the catalogue {shown(address)}"
+    if isinstance(error.__context__, Stop):
+        return error.__context__
     if status is None and isinstance(error.__context__, ValueError):
         return Stop(f"{shown(address)} is not an address of a catalogue")
     if status is None:

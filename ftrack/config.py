@@ -10,9 +10,11 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_origin
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, field_validator, model_validator
 
+from ftrack.catalogue import is_remote
 from ftrack.cleaning import Fill, Outliers
 from ftrack.document import parse_yaml, write_yaml
 from ftrack.errors import Stop
@@ -23,8 +25,9 @@ from ftrack.prefilters import HighPass, Prefilter
 from ftrack.prior import PriorSettings
 from ftrack.scenes import SceneQuery
 from ftrack.settings import Settings, kind_of, models_in, nearest, option
+from ftrack.sources import SourceSettings, is_public
 from ftrack.stable import StableSettings
-from ftrack.stack import GridSettings, MaskSettings
+from ftrack.stack import GridSettings, MaskSettings, StackSettings
 
 PATHS = ("scenes.catalog", "scenes.area", "prior.vx", "prior.vy", "stable.area", "stable.reference", "output")
 """Settings that name a file: relative to the workflow file, and with ``${VARIABLE}`` and ``~`` filled in."""
@@ -33,6 +36,7 @@ RESOURCES: dict[str, Any] = {
     "name": True,
     "output": True,
     "cluster": True,
+    "source": True,
     "run": {"keep_motion"},
     "scenes": {"catalog", "prefer", "limit", "page_size", "retries", "timeout"},
 }
@@ -139,6 +143,7 @@ class Workflow(Settings):
 
     name: str = option("velocity", "title of the run", min_length=1)
     scenes: SceneSettings = option(..., "which scenes are used")
+    source: SourceSettings = option(SourceSettings(), "what files of scenes may be read, and how")
     grid: GridSettings = option(GridSettings(), "the pixels that are compared")
     pairs: PairSettings = option(PairSettings(), "which images are compared")
     prefilter: Prefilter = option(HighPass(), "how images are enhanced before they are compared")
@@ -156,6 +161,15 @@ class Workflow(Settings):
         if self.run.tile < self.matcher.spacing:
             raise ValueError(f"run.tile ({self.run.tile} px) is smaller than matcher.spacing ({self.matcher.spacing} px)")
         return self
+
+    @property
+    def reading(self) -> StackSettings:
+        """How pixels are read: files of this machine, and of its network, only where the catalogue lies there too."""
+        catalog = self.scenes.catalog
+        own = not is_remote(catalog)
+        near = own or not is_public(urlsplit(catalog).hostname or "")
+        limits = {"local_files": self.source.local_files and own, "private_hosts": self.source.private_hosts and near}
+        return StackSettings(**{**self.source.model_dump(), **limits})
 
     @property
     def digest(self) -> str:

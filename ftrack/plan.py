@@ -173,7 +173,7 @@ def make_plan(workflow: Workflow, scenes: Iterable[Scene] | None = None) -> Plan
     area = workflow.scenes.area
     pairs = sort_pairs(choose_pairs(found, workflow.pairs, area=area))
     used = _scenes_in(found, pairs)
-    grid = snap_to_nodes(choose_grid(used, workflow.scenes.asset, area, workflow.grid), workflow.matcher.spacing)
+    grid = snap_to_nodes(choose_grid(used, workflow.scenes.asset, area, workflow.grid, workflow.reading.access), workflow.matcher.spacing)
     refuse_large_chips(workflow, used, pairs, grid)
     plan = Plan(workflow=workflow, scenes=used, pairs=pairs, grid=grid, versions=package_versions())
     plan = replace(plan, fastest=largest_speed(read_prior(workflow.prior, plan.nodes)))
@@ -219,7 +219,7 @@ def _bytes_to_read(plan: Plan) -> int:
     """Return the bytes of source pixels, before compression, that all waves read."""
     windows = [wave_window(plan.tiling, wave, plan.reach, plan.margin) for wave in plan.waves if wave.batch == 0]
     grids = [plan.grid.window(window.rows, window.columns) for window in windows]
-    sizes = scene_bytes(plan.scenes, plan.workflow.scenes.asset, grids)
+    sizes = scene_bytes(plan.scenes, plan.workflow.scenes.asset, grids, plan.workflow.reading.access)
     groups = (group for batch in range(plan.tiling.batches) for group in groups_of(plan.pairs_of(batch)))
     return round(sum(sizes[scene.id] for group in groups for scene in plan.scenes_in(group)))
 

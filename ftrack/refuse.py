@@ -19,6 +19,7 @@ from ftrack.grid import Grid
 from ftrack.lattice import frames_of, outline_of
 from ftrack.pairs import Pair
 from ftrack.passes import group_images
+from ftrack.sources import Access
 from ftrack.stac import Scene
 from ftrack.store import ROOT, get
 from ftrack.workers import Workers
@@ -43,15 +44,15 @@ def refuse_small_tiles(workflow: Workflow, search: int) -> None:
         raise Stop(f"run.tile: tiles of {tile} px are smaller than the halo of {halo} px of {name}; take tiles of at least {least} px")
 
 
-def outlines_of(scenes: Sequence[Scene], asset: str, grid: Grid) -> dict[str, shapely.Geometry]:
+def outlines_of(scenes: Sequence[Scene], asset: str, grid: Grid, access: Access | None = None) -> dict[str, shapely.Geometry]:
     """Return the outline of every scene's file in the CRS of a grid, by scene id."""
-    return {scene.id: outline_of(frame, grid.crs) for scene, frame in zip(scenes, frames_of(scenes, asset), strict=True)}
+    return {scene.id: outline_of(frame, grid.crs) for scene, frame in zip(scenes, frames_of(scenes, asset, access), strict=True)}
 
 
 def refuse_large_chips(workflow: Workflow, scenes: Sequence[Scene], pairs: Sequence[Pair], grid: Grid) -> None:
     """Raise ``Stop`` if chips are larger than what the images of any pair have in common."""
     chip = max(workflow.matcher.chip_sizes)
-    places = outlines_of(scenes, workflow.scenes.asset, grid)
+    places = outlines_of(scenes, workflow.scenes.asset, grid, workflow.reading.access)
     images = {image: shapely.union_all([places[scene.id] for scene in members]) for image, members in group_images(scenes).items()}
     largest = (0.0, 0.0)
     for pair in pairs:

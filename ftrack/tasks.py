@@ -143,6 +143,7 @@ def _measure(plan: Plan, pairs: Sequence[Pair], window: WaveWindow) -> da.Array:
         grid=plan.grid.window(window.rows, window.columns),
         mask=workflow.scenes.mask,
         chunks=(-1, *window.chunks),
+        settings=workflow.reading,
     )
     filtered = prefilter(stack, workflow.prefilter)
     prior = read_prior(workflow.prior, node_grid(grid_of(filtered), window.nodes))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import functools
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -10,6 +11,7 @@ from typing import Any
 
 import fsspec
 import pytest
+from file_server import serving
 from stac_server import item
 
 from ftrack.catalogue import Access, absolute_href, api_io, plain_item, read_document, walk_items
@@ -185,3 +187,21 @@ def test_no_secret_survives_in_an_item() -> None:
     plain = plain_item(made, signed, local=False)
     assert "SECRET" not in json.dumps(plain) and list(plain["assets"]) == ["pan"]
     assert "SECRET" in json.dumps(made)
+
+
+@pytest.mark.parametrize("target", ["http://127.0.0.1:{port}/inside.json", "http://169.254.169.254/latest/", "http://10.1.2.3/"])
+def test_a_public_catalogue_cannot_send_the_reader_inside(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    really = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *others, **named: really("127.0.0.1", *others, **named))
+    with serving() as outside, serving() as inside:
+        inside.files["/inside.json"] = b"{}"
+        outside.redirects["/catalog.json"] = target.format(port=inside.url.rpartition(":")[2])
+        outside.redirects["/moved.json"] = "/here.json"
+        outside.files["/here.json"] = b'{"type": "Catalog", "links": []}'
+        public = f"http://hostile.example.org:{outside.url.rpartition(':')[2]}"
+        with pytest.raises(Stop, match=r"redirects to http://.*, which is not followed"):
+            read_document(f"{public}/catalog.json", api_io(Access(0, 2.0)))
+        assert inside.asked == []
+        assert read_document(f"{public}/moved.json", api_io(Access(0, 2.0)))["type"] == "Catalog"
+        outside.redirects["/catalog.json"] = f"{inside.url}/inside.json"
+        assert read_document(f"{outside.url}/catalog.json", api_io(Access(0, 2.0))) == {}

@@ -438,3 +438,21 @@ def test_options_of_a_gateway_are_set_one_by_one_and_come_back_from_yaml() -> No
 def test_values_of_environment_variables_do_not_belong_in_a_file() -> None:
     with pytest.raises(Stop, match="name variables only"):
         ClusterSettings(environment=("AWS_SECRET_ACCESS_KEY=abc",))
+
+
+@pytest.mark.parametrize(
+    ("catalog", "local", "private"),
+    [
+        ("items.json", True, True),
+        ("file:///data/items.json", True, True),
+        ("http://127.0.0.1:8080/", False, True),
+        ("http://stac:8080/", False, True),
+        ("https://earth-search.aws.element84.com/v1", False, False),
+    ],
+)
+def test_files_of_this_machine_are_read_for_a_catalogue_of_this_machine_only(catalog: str, local: bool, private: bool) -> None:
+    workflow = Workflow(scenes=SceneSettings(catalog=catalog, asset="nir"))
+    assert (workflow.reading.local_files, workflow.reading.private_hosts) == (local, private)
+    closed = parse("scenes: {catalog: a, asset: nir}", "source.local_files=false", "source.private_hosts=false", "source.hosts=[E.org]")
+    assert (closed.reading.local_files, closed.reading.private_hosts, closed.reading.access.hosts) == (False, False, ("e.org",))
+    assert closed.digest == parse("scenes: {catalog: a, asset: nir}").digest
