@@ -18,12 +18,14 @@ from urllib.parse import parse_qs, urlsplit
 class FileServer:
     """What is served by path, what is wanted, and what was asked for.
 
-    With ``life`` every path but ``/token/...`` wants a token (``?sig=``), good for that many seconds from when it is given.
+    With ``life`` every path but ``/token/...`` wants a token (``?sig=``), good for that many seconds from when it is given;
+    ``delay`` are the seconds that an answer takes.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
     redirects: dict[str, str] = field(default_factory=dict)
     life: float = 0.0
+    delay: float = 0.0
     parts: bool = True
     url: str = ""
     asked: list[str] = field(default_factory=list)
@@ -59,6 +61,7 @@ def _handler(server: FileServer) -> type[BaseHTTPRequestHandler]:
                 server.refused += 1
                 self.answer(403, b"")
             else:
+                time.sleep(server.delay)
                 self.give(server.files[parts.path])
 
         do_HEAD = do_GET
