@@ -71,7 +71,7 @@ def sign(href: str, collection: str, access: Access, before: Failure | None = No
     if urlsplit(href).scheme == "s3":
         if before is not None and before.region:
             _regions[urlsplit(href).netloc] = before.region
-        return _signed_s3(href, renew)
+        return _signed_s3(href, access, renew)
     service = token_service(href, collection, access)
     if not service:
         return Request(href)
@@ -144,16 +144,17 @@ def _life(expiry: str | None, date: str | None) -> float:
     return max(0.0, (end.replace(tzinfo=end.tzinfo or UTC) - now).total_seconds())
 
 
-def _signed_s3(href: str, renew: bool) -> Request:
-    """Return a request to an object store, with the credentials, endpoint and region of the environment."""
+def _signed_s3(href: str, access: Access, renew: bool) -> Request:
+    """Return a request to an object store, with the credentials and region of the environment."""
     parts = urlsplit(href)
     bucket, key = parts.netloc, parts.path.lstrip("/")
     region = _regions.get(bucket) or _region()
-    address = f"{_endpoint(bucket, region)}/{quote(key, safe='/~')}"
+    address = f"{_endpoint(bucket, region, access.store)}/{quote(key, safe='/~')}"
     headers = {"x-amz-content-sha256": _EMPTY}
-    if os.environ.get("AWS_REQUEST_PAYER", "").lower() == "requester":
+    if access.s3 == "requester_pays" or os.environ.get("AWS_REQUEST_PAYER", "").lower() == "requester":
         headers["x-amz-request-payer"] = "requester"
-    credentials = None if _yes("AWS_NO_SIGN_REQUEST") else _credentials(renew)
+    anonymous = access.s3 == "anonymous" or _yes("AWS_NO_SIGN_REQUEST")
+    credentials = None if anonymous else _credentials(renew)
     if credentials is None:
         return Request(address, headers, trusted=True)
     made = botocore.awsrequest.AWSRequest("GET", address, headers=headers)
@@ -161,8 +162,8 @@ def _signed_s3(href: str, renew: bool) -> Request:
     return Request(address, dict(made.headers.items()), trusted=True)
 
 
-def _endpoint(bucket: str, region: str) -> str:
-    given = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+def _endpoint(bucket: str, region: str, store: str) -> str:
+    given = store or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
     if not given and (host := os.environ.get("AWS_S3_ENDPOINT")):
         given = host if "://" in host else f"{'https' if _yes('AWS_HTTPS', 'YES') else 'http'}://{host}"
     if not given:

