@@ -1,7 +1,7 @@
 """A cloud on this machine, reachable from nowhere else: object storage (S3), a STAC API, and a Dask Gateway with its proxy.
 
     python deploy/local_stack.py up      start what is not running, say where it is
-    python deploy/local_stack.py demo    put simulated scenes there; search, look, run on the gateway, read the cube
+    python deploy/local_stack.py demo    put simulated scenes there; search, look, submit to the gateway, watch, read the cube
     python deploy/local_stack.py down    stop everything and remove what it has written
 
 Everything is kept in artifacts/stack, or in the folder that FTRACK_STACK names; addresses and credentials in its env.sh.
@@ -220,14 +220,10 @@ def _gateway(state: dict[str, Any]) -> None:
 
 def demo(environment: dict[str, str], size: int, scenes: int) -> None:
     """Go the whole way: scenes in the bucket and the catalogue; search, doctor, a run on the gateway, and the cube read back."""
-    import dask
-
     import ftrack
     from ftrack.demo import demo_archive, demo_workflow, score_cube
-    from ftrack.doctor import checks
 
     os.environ.update(environment)
-    dask.config.refresh()
     folder = FOLDER / "demo"
     shutil.rmtree(folder, ignore_errors=True)
     print(f"\n1 simulate {scenes} scenes, put them into s3://scenes and the catalogue")
@@ -240,10 +236,8 @@ def demo(environment: dict[str, str], size: int, scenes: int) -> None:
     output = f"s3://cubes/{secrets.token_hex(4)}/velocity.zarr"
     file.write_text(ftrack.write_workflow(workflow.model_copy(update={"scenes": query, "cluster": cluster, "output": output})))
     _ftrack(2, "search", str(file))
-    print("\n3 look at the gateway, the workers and the store")
-    for check in checks(ftrack.read_workflow(file)):
-        print(f"{check.name:>20}  {check.state:<8} {check.found}")
-    _ftrack(4, "run", str(file))
+    _ftrack(3, "doctor", str(file))
+    _ftrack(4, "submit", str(file), "--watch")
     print(f"\n5 read {output} and compare it with the truth")
     for what, value in score_cube(ftrack.open_cube(output), archive).lines.items():
         print(f"{what:>32}  {value}")
