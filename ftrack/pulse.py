@@ -79,11 +79,15 @@ class Pulse:
 
     def say(self, text: str) -> None:
         """Put a line into the log, without what is secret."""
+        with self._lock:
+            self._lines += f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime())} {self._fit(text)}\n"
+
+    def _fit(self, text: str) -> str:
+        """Return a text without queries of addresses and without the values of secret variables."""
         line = shown_text(text)
         for secret in self._secrets:
             line = line.replace(secret, "***")
-        with self._lock:
-            self._lines += f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime())} {line}\n"
+        return line
 
     def hear(self, event: Event) -> None:
         """Take note of what happens in the run."""
@@ -115,7 +119,7 @@ class Pulse:
         self.say(f"{state}: {reason}" if reason else state)
         self.leave()
         with self._lock:
-            self.beat = replace(self.beat, state=state, reason=shown_text(reason), measured=measured)
+            self.beat = replace(self.beat, state=state, reason=self._fit(reason), measured=measured)
         if not self._others():
             self._write()
 
