@@ -58,20 +58,21 @@ def drive(client: Any, groups: Iterable[Mapping[str, Any]], waiting: int) -> Gen
 
 
 def _outcome(client: Any, name: str, future: Any) -> Outcome:
-    error: BaseException | None = None
     try:
         return Outcome(name, future.result(), None)
     except (CancelledError, CommClosedError, TimeoutError):
         if client.status != "running":
             text = f"the Dask scheduler was lost while {name} was computed; run again to take up what is missing"
             raise Retry(text) from None
-        error = Retry("the worker died with the result")
+        return Outcome(name, None, Retry("the worker died with the result"))
     except KilledWorker as killed:
         text = f"{killed.allowed_failures + 1} workers died while they had this task, mostly for lack of memory; take a smaller run.tile"
-        error = Retry(text)
-    except Exception as other:
-        error = other
-    return Outcome(name, None, error)
+        return Outcome(name, None, Retry(text))
+    except Exception as error:
+        return Outcome(name, None, error.with_traceback(None))
+    finally:
+        # A failure that somebody still refers to would be the answer to the same task sent again.
+        future.release()
 
 
 def refuse_workers(client: Any, ahead: Forecast) -> int:
