@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -10,15 +11,15 @@ from ftrack.kernels.boxes import LEVEL, fill_boxes, rows_to_remember
 from ftrack.kernels.chain import DOWN, FIRST, HEIGHT, RIGHT, SECOND, chain_for, chain_of_pixels
 from ftrack.kernels.gaps import PLANES, Gaps, sweep_gaps
 from ftrack.kernels.layout import Layout
-from ftrack.kernels.moments import Chips
+from ftrack.kernels.moments import Chips, sum_flags
 from ftrack.kernels.sweep import BACK, CHIP, LINE, MASK, PLANE, RING, START, Nodes, Places, Shape, sweep_cell
 from ftrack.kernels.vectors import GROUPS, LANES, WIDEST
 
 PLAIN, LEVELLED, GAPPY = 1, 2, 3
 """How the sums of a chip are formed: as they are, with the means taken out, or over the pixels that both images have."""
 
-CACHE = 700_000
-"""Bytes of sums that a cell may keep, so that they stay in the processor's cache."""
+CACHE = 1_500_000
+"""Bytes of sums that a strip of a cell may keep, so that they stay in the processor's caches."""
 
 FEW = 32
 """Nodes along the side of a cell where every node has a window of its own."""
@@ -30,7 +31,8 @@ WASTE = 2.0
 class Tile(NamedTuple):
     """Images and what is known of them.
 
-    ``numbers`` begins with both images, row after row, zero where there are gaps; the secondary begins ``far`` px above and
+    ``numbers`` begins with both images, row after row, zero where there are gaps, and, if there are any, where they are
+    valid, 1 or 0; the secondary begins ``far`` px above and
     left of the reference, and the lengths of their rows are those of ``r_valid`` and ``s_valid``, bool (y, x).
     """
 
@@ -51,6 +53,13 @@ class Search(NamedTuple):
 
     span: np.ndarray
     mode: np.ndarray
+
+
+class Result(NamedTuple):
+    """What is found, float32 (chip, row, column, 14), see ``ftrack.kernels.peaks.judge_row``, and room for surfaces or none."""
+
+    found: np.ndarray
+    keep: np.ndarray
 
 
 class Tables(NamedTuple):
@@ -92,7 +101,7 @@ def cut_offsets(height: int, width: int) -> tuple[int, int, int, int]:
     return panels, vectors, -(-height // GROUPS[vectors]), GROUPS[vectors]
 
 
-def cut_cells(search: Search, tables: Tables) -> list[tuple[Cell, np.ndarray]]:
+def cut_cells(search: Search) -> list[tuple[Cell, np.ndarray]]:
     """Cut the nodes into cells, and return with each the first and last row and column of all its windows.
 
     Cells are cut in four as long as their windows lie far apart.
@@ -103,10 +112,7 @@ def cut_cells(search: Search, tables: Tables) -> list[tuple[Cell, np.ndarray]]:
         return []
     widest = int((search.span[:, 1] - search.span[:, 0])[some].max())
     alike = all(np.ptp(search.span[:, k][some]) == 0 for k in range(4))
-    panels, vectors, bands, group = cut_offsets(widest, widest)
-    line = 4 * panels * vectors * LANES * bands * group * (tables.ring + len(tables.of_chip))
-    most = int(np.clip(CACHE // line, 8, 64)) if alike else FEW
-    down, along = _edges(rows, rows if alike else FEW), _edges(columns, most)
+    down, along = _edges(rows, rows if alike else FEW), _edges(columns, columns if alike else FEW)
     far = 2**40
     low, high = np.where(some, search.span[:, ::2].swapaxes(0, 1), far), np.where(some, search.span[:, 1::2].swapaxes(0, 1), -far)
     low = np.minimum.reduceat(np.minimum.reduceat(low, down[:-1], 1), along[:-1], 2)
@@ -148,42 +154,55 @@ def shape_of(cell: Cell, union: np.ndarray, layout: Layout) -> Shape:
     return Shape(layout.side, layout.step, rows, columns, *parts, int(union[0]), int(union[2]))
 
 
+def _images(tile: Tile) -> int:
+    """Return how many numbers both images take, and behind them, once more, whether each pixel is valid."""
+    return tile.r_valid.size + tile.s_valid.size
+
+
+def _strips(cell: Cell, shape: Shape, tables: Tables) -> list[tuple[int, int]]:
+    """Cut the columns of a cell so that the sums of one strip stay in the processor's caches."""
+    surface = 4 * shape.panels * shape.vectors * LANES * shape.bands * shape.group
+    most = int(np.clip(CACHE // (surface * (tables.ring + len(tables.of_chip))), 8, 64))
+    edges = (cell[2] + _edges(cell[3] - cell[2], most)).tolist()
+    return list(pairwise(edges))
+
+
 def place_all(tile: Tile, cell: Cell, shape: Shape, tables: Tables) -> tuple[Places, int, int]:
     """Return where everything lies, the place of the differences of means, and the place behind the last thing."""
-    reach, chips = shape.vectors * LANES, len(tables.of_chip)
+    reach, chips, layout = shape.vectors * LANES, len(tables.of_chip), tile.layout
     line, parts = shape.group * reach, shape.panels * shape.bands
     height = shape.rows * shape.side + shape.bands * shape.group
     pitch = -(-(shape.columns * shape.side + shape.panels * reach) // LANES) * LANES
-    nodes = chips * (cell[3] - cell[2]) * shape.bands * shape.group
+    most = max(last - first for first, last in _strips(cell, shape, tables))
+    nodes = chips * most * shape.bands * shape.group
+    columns = (most - 1) * layout.step + int(layout.counts[-1])
     sizes = [
-        tile.r_valid.size + tile.s_valid.size,
+        2 * _images(tile),
         chips * height * pitch,
         chips * height * pitch,
         tables.lines * line,
-        tables.ring * parts * shape.columns * line,
+        tables.ring * parts * columns * line,
         nodes * (shape.panels * reach + LANES) + 2 * LANES,
         nodes,
-        3 * (shape.side**2 + (shape.side + shape.group) * (shape.side + reach)) + line,
+        3 * (shape.side**2 + (shape.side + shape.group) * (shape.side + reach)) + PLANES * line,
         (len(tables.blocks) - 1) * height * pitch,
     ]
     ends = np.cumsum([-(-size // LANES) * LANES + LANES for size in sizes])
     mean, inverse, lines, ring, surface, highest, room, differences, end = ends.tolist()
-    y, x = (cell[k] * tile.layout.side * tile.layout.step for k in (0, 2))
+    y, x = (cell[k] * layout.side * layout.step for k in (0, 2))
     (_, r_step), (_, s_step) = tile.r_valid.shape, tile.s_valid.shape
     r, s = y * r_step + x, tile.r_valid.size + (y + tile.far + shape.dy) * s_step + x + tile.far + shape.dx
     return Places(r, r_step, s, s_step, mean, inverse, height, pitch, lines, ring, surface, highest, room), differences, end
 
 
-def measure_cell(tile: Tile, search: Search, cell: Cell, union: np.ndarray, tables: Tables, found: np.ndarray, keep: np.ndarray) -> None:
+def measure_cell(tile: Tile, search: Search, cell: Cell, union: np.ndarray, tables: Tables, result: Result) -> None:
     """Find the peaks of the nodes of one cell.
 
     Chips that prove to have means too large for plain sums are set to ``LEVELLED``.
     """
     shape = shape_of(cell, union, tile.layout)
     places, differences, _ = place_all(tile, cell, shape, tables)
-    here = (slice(None), slice(cell[0], cell[1]), slice(cell[2], cell[3]))
-    mode, span = search.mode[here], search.span[cell[0] : cell[1], :, cell[2] : cell[3]]
-    span = np.ascontiguousarray(span - np.array([union[0], union[0], union[2], union[2]])[:, None])
+    mode = search.mode[:, cell[0] : cell[1], cell[2] : cell[3]]
     for kind in (PLAIN, LEVELLED, GAPPY):
         if not (mode == kind).any():
             continue
@@ -191,19 +210,33 @@ def measure_cell(tile: Tile, search: Search, cell: Cell, union: np.ndarray, tabl
         if kind == LEVELLED:
             table[1:, PLANE] = differences + np.arange(len(table) - 1) * places.height * places.pitch
         if kind != GAPPY and _fill_boxes(tile.numbers, places, table, tables, kind):
-            _mark_far(tile, places, mode, span)
-        todo = mode == kind
-        nodes = _nodes(tile, cell, shape, tables, span, todo, kind)
-        result = np.full((*todo.shape, 14), np.nan, np.float32)
-        kept = np.full((*todo.shape, *keep.shape[3:]) if keep.size else (0,) * 5, np.nan, np.float32)
-        if kind == GAPPY:
-            gaps = _gaps(tile, cell, shape, tables)
-            sweep_gaps(tile.numbers, shape, places, table, nodes, gaps, (result, kept))
-        else:
-            sweep_cell(tile.numbers, shape, places, table, nodes, result, kept)
-        found[here][todo] = result[todo]
-        if keep.size:
-            keep[here][todo] = kept[todo]
+            _mark_far(tile, places, mode, search.span[cell[0] : cell[1], :, cell[2] : cell[3]] - union[[0, 0, 2, 2]][:, None])
+        for first, last in _strips(cell, shape, tables):
+            moved = (first - cell[2]) * tile.layout.step * shape.side
+            here = places._replace(r=places.r + moved, s=places.s + moved, mean=places.mean + moved, inverse=places.inverse + moved)
+            moved_table = table.copy()
+            moved_table[:, PLANE] += moved
+            _measure_strip(tile, search, ((cell[0], cell[1], first, last), union, kind), here, tables._replace(blocks=moved_table), result)
+
+
+def _measure_strip(tile: Tile, search: Search, what: tuple[Cell, np.ndarray, int], places: Places, tables: Tables, result: Result) -> None:
+    """Find the peaks of some columns of a cell by sums of one kind."""
+    cell, union, kind = what
+    nodes = (slice(None), slice(cell[0], cell[1]), slice(cell[2], cell[3]))
+    todo = search.mode[nodes] == kind
+    if not todo.any():
+        return
+    shape = shape_of(cell, union, tile.layout)
+    job = _nodes(tile, cell, shape, tables, search, todo, kind)
+    found = np.full((*todo.shape, 14), np.nan, np.float32)
+    keep = np.full((*todo.shape, *result.keep.shape[3:]) if result.keep.size else (0,) * 5, np.nan, np.float32)
+    if kind == GAPPY:
+        sweep_gaps(tile.numbers, shape, places, tables.blocks, job, _gaps(tile, shape, tables, _images(tile)), (found, keep))
+    else:
+        sweep_cell(tile.numbers, shape, places, tables.blocks, job, found, keep)
+    result.found[nodes][todo] = found[todo]
+    if result.keep.size:
+        result.keep[nodes][todo] = keep[todo]
 
 
 def _fill_boxes(numbers: np.ndarray, places: Places, table: np.ndarray, tables: Tables, kind: int) -> int:
@@ -219,18 +252,18 @@ def _fill_boxes(numbers: np.ndarray, places: Places, table: np.ndarray, tables: 
     return int(far) if kind == PLAIN else 0
 
 
-def _nodes(tile: Tile, cell: Cell, shape: Shape, tables: Tables, span: np.ndarray, todo: np.ndarray, kind: int) -> Nodes:
-    """Return what is to be done in a cell by sums of one kind."""
+def _nodes(tile: Tile, cell: Cell, shape: Shape, tables: Tables, search: Search, todo: np.ndarray, kind: int) -> Nodes:
+    """Return what is to be done in a strip by sums of one kind."""
     layout, chips = tile.layout, tile.chips
     nodes = (slice(None), slice(cell[0], cell[1]), slice(cell[2], cell[3]))
+    span = search.span[cell[0] : cell[1], :, cell[2] : cell[3]] - np.array([shape.dy, shape.dy, shape.dx, shape.dx])[:, None]
     blocks = tuple(slice(cell[k] * layout.step, cell[k] * layout.step + n) for k, n in ((0, shape.rows), (2, shape.columns)))
     levels, weight = np.zeros((2, 0, 0)), np.zeros((1, 1, 1), np.float32)
     if kind != PLAIN:
         levels = np.stack([chips.level[blocks], _level_of_secondary(tile, cell, shape, chips.level[blocks])])
         weight = np.ascontiguousarray(chips.weight[(slice(None), *blocks)])
     total = np.ascontiguousarray(chips.total[nodes]) if kind == PLAIN else np.zeros(todo.shape, np.float32)
-    needed = mark_needed(todo, tables, layout, shape)
-    return Nodes(needed, todo, span, levels, weight, total, np.ascontiguousarray(chips.scale[nodes]))
+    return Nodes(mark_needed(todo, tables, layout, shape), todo, span, levels, weight, total, np.ascontiguousarray(chips.scale[nodes]))
 
 
 def _level_of_secondary(tile: Tile, cell: Cell, shape: Shape, otherwise: np.ndarray) -> np.ndarray:
@@ -244,13 +277,11 @@ def _level_of_secondary(tile: Tile, cell: Cell, shape: Shape, otherwise: np.ndar
     return np.where(count > 0, total / np.maximum(count, 1), otherwise)
 
 
-def _gaps(tile: Tile, cell: Cell, shape: Shape, tables: Tables) -> Gaps:
-    """Return where the images of a cell have pixels, and room for its sums."""
+def _gaps(tile: Tile, shape: Shape, tables: Tables, valid: int) -> Gaps:
+    """Return where the images have pixels, beginning at the place ``valid``, and room for the sums of a cell."""
     line = PLANES * shape.group * shape.vectors * LANES
-    y, x = (cell[k] * shape.side * shape.step for k in (0, 2))
     rows = tables.lines, tables.ring * shape.panels * shape.bands * shape.columns
-    s_valid = tile.s_valid[y + tile.far + shape.dy :, x + tile.far + shape.dx :]
-    return Gaps(tile.r_valid[y:, x:], s_valid, tile.min_valid, np.zeros(sum(rows) * line), rows[0] * line)
+    return Gaps(valid, valid, tile.min_valid, np.zeros(sum(rows) * line), rows[0] * line)
 
 
 def _mark_far(tile: Tile, places: Places, mode: np.ndarray, span: np.ndarray) -> None:
@@ -270,7 +301,7 @@ def _mark_far(tile: Tile, places: Places, mode: np.ndarray, span: np.ndarray) ->
 def summed(flags: np.ndarray) -> np.ndarray:
     """Return how many flags lie above and to the left of every corner."""
     total = np.zeros((flags.shape[0] + 1, flags.shape[1] + 1), np.int32)
-    np.cumsum(np.cumsum(flags, 0, dtype=np.int32), 1, out=total[1:, 1:])
+    sum_flags(flags, total)
     return total
 
 

@@ -13,6 +13,7 @@ from ftrack.kernels.cells import (
     GAPPY,
     LEVELLED,
     PLAIN,
+    Result,
     Search,
     Tile,
     boxes_between,
@@ -71,21 +72,24 @@ def find_peaks(
     reaches, inside = _reaches(secondary.shape, layout, span)
     usable = (chips.valid >= min_valid) & ~chips.flat & wanted & reaches
     found = np.full((*shape, 14), np.nan, np.float32)
+    result = Result(found, np.zeros((0,) * 5, np.float32) if keep is None else keep)
     if usable.any():
         far = int(np.abs(span.swapaxes(0, 1)[:, usable.any(0)]).max())
         s_shape = (size[0] + 2 * far + MARGIN, size[1] + 2 * far + MARGIN)
         search = Search(span, np.where(chips.far, LEVELLED, PLAIN).astype(np.uint8) * usable)
         tile = Tile(np.zeros(0, np.float32), r_valid, np.zeros(s_shape, np.bool_), far, layout, chips, min_valid)
-        cells = cut_cells(search, tables)
+        cells = cut_cells(search)
         room = max(place_all(tile, cell, shape_of(cell, union, layout), tables)[2] for cell, union in cells)
         tile = tile._replace(numbers=_aligned(room))
         tile.numbers[: r.size] = r.ravel()
         s = tile.numbers[r.size : r.size + tile.s_valid.size].reshape(s_shape)
         missing += copy_valid(secondary, far - layout.radius, far - layout.radius, s, tile.s_valid)
         gaps = find_gaps(tile, search) if missing else ~inside
-        search.mode[usable & gaps] = GAPPY
+        if (usable & gaps).any():
+            search.mode[usable & gaps] = GAPPY
+            tile.numbers[r.size + s.size : 2 * (r.size + s.size)] = np.concatenate([r_valid.ravel(), tile.s_valid.ravel()])
         for cell, union in cells:
-            measure_cell(tile, search, cell, union, tables, found, np.zeros((0,) * 5, np.float32) if keep is None else keep)
+            measure_cell(tile, search, cell, union, tables, result)
     some = ~np.isnan(found[..., 0])
     whole_numbers = np.where(some[..., None], found, 0)[..., [1, 2, 4]]
     return Peaks(
@@ -124,7 +128,7 @@ def find_gaps(tile: Tile, search: Search) -> np.ndarray:
     """Return where a chip, or the search window around it, has any invalid pixel: bool (chip, row, column)."""
     layout, span = tile.layout, search.span
     gaps = np.zeros(search.mode.shape, np.bool_)
-    r_sum, s_sum = summed(~tile.r_valid), summed(~tile.s_valid)
+    s_sum = summed(~tile.s_valid)
     for c, (count, start) in enumerate(zip(layout.counts, layout.starts, strict=True)):
         y = (start + layout.step * np.arange(layout.rows))[:, None] * layout.side
         x = (start + layout.step * np.arange(layout.columns))[None, :] * layout.side
@@ -133,5 +137,5 @@ def find_gaps(tile: Tile, search: Search) -> np.ndarray:
             (y + span[:, 0], s_sum.shape[0] - 1), (y + span[:, 1] - 1 + size, s_sum.shape[0] - 1),
             (x + span[:, 2], s_sum.shape[1] - 1), (x + span[:, 3] - 1 + size, s_sum.shape[1] - 1),
         ))  # fmt: skip
-        gaps[c] = (boxes_between(r_sum, y, y + size, x, x + size) > 0) | (boxes_between(s_sum, top, bottom, left, right) > 0)
-    return gaps
+        gaps[c] = boxes_between(s_sum, top, bottom, left, right) > 0
+    return gaps | (tile.chips.valid < 1.0)

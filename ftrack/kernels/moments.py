@@ -51,6 +51,16 @@ def copy_valid(image, top, left, out, valid):
     return count
 
 
+@njit(nogil=True, cache=True, error_model="numpy")
+def sum_flags(flags, total):
+    """Fill how many flags lie above and to the left of every corner: bool (y, x), int32 (y + 1, x + 1)."""
+    for y in range(flags.shape[0]):
+        row = 0
+        for x in range(flags.shape[1]):
+            row += flags[y, x]
+            total[y + 1, x + 1] = total[y, x + 1] + row
+
+
 def measure_chips(image: np.ndarray, valid: np.ndarray, layout: Layout, chain: np.ndarray, of_chip: np.ndarray) -> Chips:
     """Return the moments of a reference without gaps filled by zero: float32 (y, x) and bool (y, x)."""
     shape = (len(layout.counts), layout.rows, layout.columns)

@@ -128,13 +128,15 @@ def judge_row(numbers, surfaces, todo, span, found):
         if not todo[k]:
             continue
         top, bottom, left, right = span[0, k], span[1, k], span[2, k], span[3, k]
-        begin, rows = at + k * height * width, highest + k * height
-        y0, best = top, none
-        for y in range(top, bottom):
-            if numbers[rows + y] > best:
-                y0, best = y, numbers[rows + y]
+        begin = at + k * height * width
+        rows = numbers[highest + k * height + top : highest + k * height + bottom]
+        y0, best = 0, none
+        for y in range(rows.size):
+            if rows[y] > best:
+                y0, best = y, rows[y]
         if best == none:
             continue
+        y0 += top
         x0 = left
         while numbers[begin + y0 * width + x0] != best:
             x0 += 1
@@ -152,17 +154,17 @@ def judge_row(numbers, surfaces, todo, span, found):
                     bound = 2
         found[k, 0], found[k, 1], found[k, 2], found[k, 4] = best, dy + y0, dx + x0, bound
         second, likely = np.float32(0), -1
-        for y in range(top, bottom):
-            if numbers[rows + y] > second and abs(y - y0) > EXCLUSION:
-                likely, second = y, numbers[rows + y]
+        for y in range(rows.size):
+            if rows[y] > second and abs(y + top - y0) > EXCLUSION:
+                likely, second = y, rows[y]
         second = np.float32(0)
-        for turn in range(top - 1, bottom):
-            y = turn if turn >= top else likely
-            if y < 0 or numbers[rows + y] <= second:
+        for turn in range(-1, rows.size):
+            y = turn if turn >= 0 else likely
+            if y < 0 or rows[y] <= second:
                 continue
-            row = begin + y * width
-            above, below = row - width if y > top else row, row + width if y + 1 < bottom else row
-            near = EXCLUSION if abs(y - y0) <= EXCLUSION else -1
+            row = begin + (top + y) * width
+            above, below = row - width if y > 0 else row, row + width if y + 1 < rows.size else row
+            near = EXCLUSION if abs(top + y - y0) <= EXCLUSION else -1
             value = highest_maximum(numbers, above, row, below, left, right, x0 - near, x0 + near + 1)
             second = max(second, value)
         found[k, 3] = min(HIGHEST_RATIO, best / second) if second > 0 else HIGHEST_RATIO

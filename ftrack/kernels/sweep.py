@@ -103,8 +103,9 @@ def block_products(numbers, r, r_step, s, s_step, side, vectors, sums):
 @njit(nogil=True, cache=True, error_model="numpy")
 def _take_out(numbers, at, step, level, rows, columns, out):
     for y in range(rows):
+        source, target = numbers[at + y * step : at + y * step + columns], numbers[out + y * columns : out + (y + 1) * columns]
         for x in range(columns):
-            numbers[out + y * columns + x] = np.float32(numbers[at + y * step + x] - level)
+            target[x] = np.float32(source[x] - level)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -129,8 +130,7 @@ def sweep_cell(numbers, shape, places, table, nodes, found, keep):
         Takes the surfaces unless it is empty.
     """
     for i in range(shape.rows):
-        for k in range(nodes.todo.shape[0] * nodes.todo.shape[2] * shape.bands * shape.group):
-            numbers[places.highest + k] = np.float32(NONE)
+        numbers[places.highest : places.highest + nodes.todo.shape[0] * nodes.todo.shape[2] * shape.bands * shape.group] = np.float32(NONE)
         for part in range(shape.panels * shape.bands):
             _advance(numbers, shape, places, table, nodes, i, part)
         write_row(numbers, shape, places, table, nodes, i, (found, keep))
@@ -161,7 +161,7 @@ def write_row(numbers, shape, places, table, nodes, i, result):
 @njit(nogil=True, cache=True, error_model="numpy")
 def _advance(numbers, shape, places, table, nodes, i, part):
     """Work through row ``i`` of the blocks of a cell at one part of the offsets."""
-    side, step, rows, columns, panels, vectors, bands, group, _, _ = shape
+    side, step, _, columns, panels, vectors, bands, group, _, _ = shape
     needed, todo, span, levels, weight, total, scale = nodes
     reach = vectors * LANES
     line, dy0, dx0 = group * reach, part // panels * group, part % panels * reach
