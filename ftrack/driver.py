@@ -41,6 +41,7 @@ from ftrack.pulse import CANCELLED, ORPHAN, LogToPulse, Pulse
 from ftrack.records import describe_error
 from ftrack.run import run_plan
 from ftrack.store import get
+from ftrack.workers import size_workers
 
 DONE, FAILED = 0, 1
 
@@ -162,7 +163,9 @@ def _plan_of(job: Submission, folder: str, place: Path) -> Plan:
 
 def _await_workers(client: Client, job: Submission, pulse: Pulse) -> None:
     """Wait for the workers that were asked for, for a while."""
-    wanted = int(job.cluster.get("workers") or 1)
+    settings = ClusterSettings(**job.cluster)
+    few = settings.adaptive or settings.kind not in ("gateway", "scheduler")
+    wanted = 1 if few else size_workers(settings).number
     try:
         client.wait_for_workers(wanted, timeout=WORKERS_WAIT)
     except TimeoutError:
