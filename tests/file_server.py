@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -76,7 +77,8 @@ def _handler(server: FileServer) -> type[BaseHTTPRequestHandler]:
                 self.answer(416, b"", **{"Content-Range": f"bytes */{len(body)}"})
                 return
             end = min(int(last or len(body)), len(body) - 1)
-            self.answer(206, body[int(first) : end + 1], **{"Content-Range": f"bytes {first}-{end}/{len(body)}"})
+            version = f'"{zlib.crc32(body)}"'
+            self.answer(206, body[int(first) : end + 1], **{"Content-Range": f"bytes {first}-{end}/{len(body)}", "ETag": version})
 
         def answer(self, status: int, body: bytes, **headers: str) -> None:
             self.send_response(status)

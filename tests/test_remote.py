@@ -127,10 +127,12 @@ def test_a_file_that_is_cut_short_where_it_lies_is_an_error(server: FileServer, 
 
 def test_a_file_that_changes_while_it_is_read_is_read_afresh(server: FileServer, tmp_path: Path) -> None:
     other = write_image(tmp_path / "other.tif", PIXELS // 2).read_bytes()
-    assert len(other) != len(server.files["/a.tif"])
+    other += bytes(len(server.files["/a.tif"]) - len(other))
     read(f"{server.url}/a.tif", ((0, 64), (0, 64)))
-    server.files["/a.tif"] = other
-    assert np.array_equal(read(f"{server.url}/a.tif", ((600, 1200), (0, 1200))), PIXELS[600:] // 2)
+    server.files["/a.tif"], before = other, len(server.asked)
+    assert np.array_equal(read(f"{server.url}/a.tif", ((600, 700), (0, 1200))), PIXELS[600:700] // 2)
+    # What does not fit is thrown away, and the header is read again.
+    assert len(server.asked) - before >= 3
 
 
 def test_jpeg_2000(server: FileServer, tmp_path: Path) -> None:
@@ -187,3 +189,17 @@ def test_pages_and_ranges_are_those_of_the_file() -> None:
     assert file.failure is None
     assert file.ranges([len(content) - 2], [3]) == [b"\0\0\0"] and isinstance(file.failure, Failure)
     assert file.bytes_at(0, 10) == b""
+
+
+@pytest.mark.parametrize("change", ["version", "total"])
+def test_parts_of_two_versions_are_not_mixed(change: str) -> None:
+    content, asked = bytes(5 * PAGE), []
+
+    def part(start: int, size: int) -> Part:
+        asked.append(start)
+        first = Part(content[start : start + size], start, len(content), "1")
+        return first if len(asked) == 1 else first._replace(**{"version": "2"} if change == "version" else {"total": 1})
+
+    file = RemoteFile(part)
+    assert file.bytes_at(0, 10) == bytes(10)
+    assert file.ranges([2 * PAGE], [4]) == [bytes(4)] and "replaced while it was read" in str(file.failure)
