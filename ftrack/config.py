@@ -174,7 +174,15 @@ class Workflow(Settings):
     @property
     def digest(self) -> str:
         """What decides the numbers of the cube, as a digest: all settings but ``RESOURCES``, and what the named files contain."""
-        values = self.model_dump(mode="json", exclude=RESOURCES)
+        return self._digest(RESOURCES)
+
+    @property
+    def pair_digest(self) -> str:
+        """What decides the numbers of a pair of scenes, as a digest: the same without what chooses scenes."""
+        return self._digest({**RESOURCES, "scenes": set(SceneSettings.model_fields) - {"asset", "mask"}})
+
+    def _digest(self, exclude: dict[str, Any]) -> str:
+        values = self.model_dump(mode="json", exclude=exclude)
         for key in PATHS:
             section, _, name = key.rpartition(".")
             inside = values.get(section)

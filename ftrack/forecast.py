@@ -81,14 +81,14 @@ def forecast(tiling: Tiling, images: int, side: int, around: tuple[int, int], su
     nodes = (tile // s + 2 * margin) ** 2
     pixels = chunk**2 * (COPIES * images * PIXEL + SCRATCH)
     results = 3 * nodes * min(BATCH, tiling.pairs) * 4 * len(MOTION)
-    vectors = tiling.rows * tiling.columns * tiling.pairs
+    vectors = tiling.rows * tiling.columns * (tiling.pairs - sum(tiling.parts))
     return Forecast(
         images=images,
         block_memory=int(pixels + results + nodes * surfaces),
         wave_memory=int(HELD * images * wave_pixels(tiling, side, reach, margin) * PIXEL),
         vectors=vectors,
         stored=vectors * sum(_size(variable.dtype) for variable in (*MOTION, *VELOCITY)),
-        tasks=tiling.batches * tiling.tile_rows * tiling.tile_columns,
+        tasks=(tiling.batches - tiling.first_batch) * tiling.tile_rows * tiling.tile_columns,
     )
 
 

@@ -24,6 +24,9 @@ MAPPING = "mapping"
 BOUNDS = "time_bnds"
 """Name of the variable that holds both acquisition dates as the bounds of ``mid_date``."""
 
+RANGES = "pair_ranges"
+"""Attribute of a cube to which pairs have been appended: where the pairs of every part lie along ``mid_date``."""
+
 TOKENS = 10**6
 
 
@@ -63,7 +66,7 @@ def images_of(scenes: Iterable[Scene]) -> dict[str, Image]:
     return images
 
 
-def unique_mid_date(pairs: Sequence[Pair]) -> np.ndarray:
+def unique_mid_date(pairs: Sequence[Pair], parts: Sequence[int] = ()) -> np.ndarray:
     """Return one date for every pair that no other pair has and that is the same in every run.
 
     It is the middle of the two acquisitions, cut to the second, with microseconds that are a digest of the
@@ -73,6 +76,8 @@ def unique_mid_date(pairs: Sequence[Pair]) -> np.ndarray:
     ----------
     pairs : sequence of Pair
         In any order; the result follows it.
+    parts : sequence of int
+        Numbers of the first pairs that were dated alone, and of the next that were dated after them, and so on; these dates stay.
 
     Returns
     -------
@@ -89,7 +94,9 @@ def unique_mid_date(pairs: Sequence[Pair]) -> np.ndarray:
         raise Stop(f"the pair {' and '.join(twice)} is there twice")
     dates = np.empty(len(names), dtype="datetime64[us]")
     taken: set[np.datetime64] = set()
-    for index in sorted(range(len(names)), key=names.__getitem__):
+    edges = np.cumsum([0, *parts]).tolist()
+    groups = [range(a, b) for a, b in zip(edges, [*edges[1:], len(names)], strict=True)]
+    for index in (index for group in groups for index in sorted(group, key=names.__getitem__)):
         second = middle(pairs[index]).astype("datetime64[s]").astype("datetime64[us]")
         date, attempt = second + _token(names[index], 0), 0
         while date in taken:
@@ -116,9 +123,11 @@ def utc(time: datetime) -> np.datetime64:
     return np.datetime64((time if time.tzinfo is None else time.astimezone(UTC)).replace(tzinfo=None), "us")
 
 
-def sort_pairs(pairs: Sequence[Pair]) -> tuple[Pair, ...]:
-    """Return the pairs in the order of their unique dates, which is the order of the cube."""
-    return tuple(pairs[index] for index in np.argsort(unique_mid_date(pairs)))
+def sort_pairs(pairs: Sequence[Pair], parts: Sequence[int] = ()) -> tuple[Pair, ...]:
+    """Return the pairs in the order of their unique dates, which is the order of the cube; those of ``parts`` stay in their places."""
+    first = sum(parts)
+    order = first + np.argsort(unique_mid_date(pairs, parts)[first:])
+    return (*pairs[:first], *(pairs[index] for index in order))
 
 
 def pair_columns(pairs: Sequence[Pair], images: Mapping[str, Image]) -> dict[str, np.ndarray]:

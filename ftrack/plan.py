@@ -11,6 +11,7 @@ from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
+from ftrack.append import Part, new_pairs, published_plan, read_published, why_not
 from ftrack.cleaning import clean_halo
 from ftrack.config import Workflow
 from ftrack.errors import Stop
@@ -27,7 +28,7 @@ from ftrack.scenes import find_scenes
 from ftrack.schema import ALGORITHM_VERSION, DAYS_PER_YEAR
 from ftrack.stable import stable_nodes
 from ftrack.stac import Scene, asset_of, read_scene
-from ftrack.tiling import BATCH, IMAGES, Block, Tiling, Wave, blocks_of, group_pairs, snap_to_nodes, wave_window, waves_of
+from ftrack.tiling import IMAGES, Block, Tiling, Wave, batch_pairs, blocks_of, group_pairs, snap_to_nodes, wave_window, waves_of
 from ftrack.workers import size_workers
 
 FORMAT = 1
@@ -56,6 +57,8 @@ class Plan:
         Bytes of source pixels, halos included, before compression.
     versions : mapping
         Versions of the packages that made the plan.
+    earlier : tuple of Part
+        Runs that have published the first pairs; the run appends the others.
     """
 
     workflow: Workflow
@@ -66,16 +69,18 @@ class Plan:
     wave_side: int = 1
     bytes_to_read: int = 0
     versions: Mapping[str, str] = field(default_factory=dict, compare=False)
+    earlier: tuple[Part, ...] = ()
 
     @cached_property
     def run_id(self) -> str:
         """Digest of all that decides the numbers: settings, scenes, pairs, grid and algorithm."""
         decisive = {
             "algorithm": ALGORITHM_VERSION,
-            "workflow": self.workflow.digest,
+            "workflow": self.workflow.pair_digest,
             "scenes": [scene.id for scene in self.scenes],
             "pairs": [pair.id for pair in self.pairs],
             "grid": asdict(self.grid),
+            **({"earlier": self.earlier} if self.earlier else {}),
         }
         return hashlib.sha256(_canonical(decisive)).hexdigest()[:32]
 
@@ -88,7 +93,12 @@ class Plan:
     def tiling(self) -> Tiling:
         """How nodes and pairs are cut into blocks."""
         s = self.workflow.matcher.spacing
-        return Tiling(s, self.grid.height // s, self.grid.width // s, self.workflow.run.tile // s, len(self.pairs))
+        return Tiling(s, self.grid.height // s, self.grid.width // s, self.workflow.run.tile // s, len(self.pairs), self.parts)
+
+    @property
+    def parts(self) -> tuple[int, ...]:
+        """Numbers of pairs that earlier runs have published."""
+        return tuple(part.pairs for part in self.earlier)
 
     @property
     def reach(self) -> int:
@@ -104,7 +114,7 @@ class Plan:
 
     @property
     def blocks(self) -> tuple[Block, ...]:
-        """Every block, batch by batch."""
+        """Every block of what is not published, batch by batch."""
         return blocks_of(self.tiling)
 
     @property
@@ -129,7 +139,7 @@ class Plan:
 
     def pairs_of(self, batch: int) -> tuple[Pair, ...]:
         """Return the pairs of a batch."""
-        return self.pairs[batch * BATCH : (batch + 1) * BATCH]
+        return self.pairs[batch_pairs(self.tiling, batch)]
 
     def scenes_in(self, pairs: Sequence[Pair]) -> tuple[Scene, ...]:
         """Return the scenes of the images of some pairs."""
@@ -138,7 +148,8 @@ class Plan:
     @cached_property
     def forecast(self) -> Forecast:
         """What the run will need."""
-        groups = [group for batch in range(self.tiling.batches) for group in groups_of(self.pairs_of(batch))]
+        batches = range(self.tiling.first_batch, self.tiling.batches)
+        groups = [group for batch in batches for group in groups_of(self.pairs_of(batch))]
         images = max(len({name for pair in group for name in (pair.reference, pair.secondary)}) for group in groups)
         matcher = self.workflow.matcher
         surfaces = 2 * len(matcher.chip_sizes) * (2 * matcher.search_radius + 1) ** 2
@@ -175,16 +186,37 @@ def make_plan(workflow: Workflow, scenes: Iterable[Scene] | None = None) -> Plan
     used = _scenes_in(found, pairs)
     grid = snap_to_nodes(choose_grid(used, workflow.scenes.asset, area, workflow.grid, workflow.reading.access), workflow.matcher.spacing)
     refuse_large_chips(workflow, used, pairs, grid)
-    plan = Plan(workflow=workflow, scenes=used, pairs=pairs, grid=grid, versions=package_versions())
+    plan = _after_published(Plan(workflow=workflow, scenes=used, pairs=pairs, grid=grid, versions=package_versions()))
     plan = replace(plan, fastest=largest_speed(read_prior(workflow.prior, plan.nodes)))
     refuse_small_tiles(workflow, plan.reach - workflow.prefilter.halo)
     stable_nodes(workflow.stable, plan.nodes)
     workers = size_workers(workflow.cluster)
     plan = replace(plan, wave_side=wave_side(plan.tiling, plan.forecast.images, (plan.reach, plan.margin), workers))
     refuse_oversize(plan.forecast, workers)
-    refuse_other_output(workflow.output, plan.folder, plan.run_id)
     refuse_full_disk(workflow.output, plan.forecast)
     return replace(plan, bytes_to_read=_bytes_to_read(plan))
+
+
+def _after_published(plan: Plan) -> Plan:
+    """Return a plan that does what is not published at its output yet; it is the published plan itself if that is nothing."""
+    output, folder = plan.workflow.output, plan.folder
+    text = published_plan(output, folder)
+    if text is None:
+        refuse_other_output(output, folder, plan.run_id)
+        return plan
+    old = read_published(json.loads(text))
+    new = new_pairs(old, plan.pairs)
+    published = read_plan(text, f"{folder}/plan.json")
+    why = why_not(old, plan.workflow.pair_digest, ALGORITHM_VERSION, asdict(plan.grid), plan.scenes)
+    if why:
+        refuse_other_output(output, folder, plan.run_id, why=why)
+        return plan
+    if not new:
+        return replace(published, workflow=plan.workflow)
+    parts = tuple(part.pairs for part in old.parts)
+    longer = replace(plan, pairs=sort_pairs((*published.pairs, *new), parts), earlier=old.parts)
+    refuse_other_output(output, folder, longer.run_id, before=old.parts[-1].run_id)
+    return longer
 
 
 def _search(workflow: Workflow) -> tuple[Scene, ...]:
@@ -217,10 +249,10 @@ def package_versions() -> dict[str, str]:
 
 def _bytes_to_read(plan: Plan) -> int:
     """Return the bytes of source pixels, before compression, that all waves read."""
-    windows = [wave_window(plan.tiling, wave, plan.reach, plan.margin) for wave in plan.waves if wave.batch == 0]
+    windows = [wave_window(plan.tiling, wave, plan.reach, plan.margin) for wave in plan.waves if wave.batch == plan.tiling.first_batch]
     grids = [plan.grid.window(window.rows, window.columns) for window in windows]
     sizes = scene_bytes(plan.scenes, plan.workflow.scenes.asset, grids, plan.workflow.reading.access)
-    groups = (group for batch in range(plan.tiling.batches) for group in groups_of(plan.pairs_of(batch)))
+    groups = (group for batch in range(plan.tiling.first_batch, plan.tiling.batches) for group in groups_of(plan.pairs_of(batch)))
     return round(sum(sizes[scene.id] for group in groups for scene in plan.scenes_in(group)))
 
 
@@ -243,6 +275,7 @@ def describe(plan: Plan) -> dict[str, Any]:
         "first_date": f"{plan.scenes[0].time:%Y-%m-%d}",
         "last_date": f"{plan.scenes[-1].time:%Y-%m-%d}",
         "pairs": len(plan.pairs),
+        "published_pairs": sum(plan.parts),
         "days": (min(days), max(days)),
         "grid": {
             **asdict(plan.grid),
@@ -252,7 +285,7 @@ def describe(plan: Plan) -> dict[str, Any]:
         },
         "tile": tiling.tile * tiling.spacing,
         "tiles": tiling.tile_rows * tiling.tile_columns,
-        "batches": tiling.batches,
+        "batches": tiling.batches - tiling.first_batch,
         "blocks": ahead.tasks,
         "waves": len(plan.waves),
         "workers": workers._asdict(),
@@ -271,6 +304,8 @@ def write_plan(plan: Plan) -> str:
         "algorithm": ALGORITHM_VERSION,
         "versions": dict(plan.versions),
         "workflow": plan.workflow.model_dump(mode="json"),
+        "settings": plan.workflow.pair_digest,
+        "earlier": [list(part) for part in plan.earlier],
         "grid": asdict(plan.grid),
         "fastest": plan.fastest,
         "wave_side": plan.wave_side,
@@ -306,6 +341,7 @@ def read_plan(text: str, where: str = "plan.json") -> Plan:
             wave_side=values["wave_side"],
             bytes_to_read=values["bytes_to_read"],
             versions=values["versions"],
+            earlier=tuple(Part(*part) for part in values.get("earlier", [])),
         )
     except (ValueError, KeyError, TypeError) as error:
         if isinstance(error, Stop):

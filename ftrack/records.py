@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
@@ -93,8 +94,8 @@ def write_record(folder: str, record: Record) -> None:
     put(folder, f"blocks/{record.phase}-{record.block}.json", json.dumps(asdict(record), sort_keys=True).encode())
 
 
-def read_records(folder: str, run_id: str) -> dict[tuple[str, str], Record]:
-    """Return the records of a run by phase and block.
+def read_records(folder: str, run_id: str, earlier: Collection[str] = ()) -> dict[tuple[str, str], Record]:
+    """Return the records of a run by phase and block; those of ``earlier`` runs are left out.
 
     Raises
     ------
@@ -102,6 +103,7 @@ def read_records(folder: str, run_id: str) -> dict[tuple[str, str], Record]:
         A record belongs to another run, or is not a record.
     """
     found = [_parse(f"{folder}/{name}", content) for name, content in _contents(folder, "blocks/")]
+    found = [record for record in found if record.run_id not in earlier]
     strange = [record.run_id for record in found if record.run_id != run_id]
     if strange:
         raise Stop(f"{folder} holds blocks of another run ({strange[0]}); choose another output, or remove that folder")

@@ -102,11 +102,21 @@ def _json(content: bytes) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
-def refuse_other_output(output: str, folder: str, run_id: str) -> None:
-    """Raise ``Stop`` if the output holds anything but what this run has made of it so far."""
+def refuse_other_output(output: str, folder: str, run_id: str, before: str | None = None, why: str = "") -> None:
+    """Raise ``Stop`` if the output holds anything but what this run, or the one ``before`` it, has made of it so far.
+
+    ``why`` says why the run does not go on with a finished cube that is there.
+    """
     published, planned = published_run(output), planned_run(folder)
+    if published is not None and published == before:
+        if planned in (run_id, before):
+            return
+        raise Stop(
+            f"output: another run ({planned}) has begun to append to {output}; finish it first, with the scenes that it was planned for"
+        )
     if published is not None and published != run_id:
         what = f"the finished cube of another run ({published})" if published else "a Zarr store that ftrack did not make"
+        what += f", to which this one cannot append: {why}" if why else ""
         raise Stop(f"output: {output} holds {what}; choose another with --set output=PATH, or remove it and {folder}")
     if published is None and planned is not None and planned != run_id:
         raise Stop(

@@ -13,8 +13,9 @@ import numpy as np
 from dask.delayed import delayed
 from distributed import Client
 
+from ftrack.append import keep_plan
 from ftrack.attempts import ATTEMPTS, first_job, is_whole, lost_with, next_job
-from ftrack.cube import CubeSpec, create_cube, create_motion, publish_cube, write_coords
+from ftrack.cube import CubeSpec, create_cube, create_motion, publish_cube, stage_cube, write_coords
 from ftrack.drive import Outcome, drive, must, refuse_workers
 from ftrack.errors import FtrackError, Retry
 from ftrack.labels import images_of
@@ -23,7 +24,7 @@ from ftrack.records import Phase, Record, failure, read_records, remove, write_r
 from ftrack.refuse import published_run, refuse_other_output
 from ftrack.stable import stable_nodes
 from ftrack.store import put
-from ftrack.tasks import NO_FIT, Fit, fit_tasks, match_tasks, motion_of, read_fits, velocity_tasks, write_fits
+from ftrack.tasks import NO_FIT, Fit, fit_tasks, layout_of, match_tasks, motion_of, read_fits, velocity_tasks, write_fits
 from ftrack.tiling import Wave, region_of
 from ftrack.velocity import point_scale, shift_columns
 
@@ -147,7 +148,7 @@ def run_plan(plan: Plan, client: Client, on_event: Listener = lambda event: None
     output = plan.workflow.output
     if published_run(output) == plan.run_id:
         return _finished(plan, begun, on_event, f"{output} is finished; there is nothing to do")
-    refuse_other_output(output, plan.folder, plan.run_id)
+    refuse_other_output(output, plan.folder, plan.run_id, plan.earlier[-1].run_id if plan.earlier else None)
     session = _Session(plan, client, refuse_workers(client, plan.forecast), on_event)
     try:
         return _make(session, begun)
@@ -164,7 +165,7 @@ def _make(session: _Session, begun: float) -> Report:
     ground = stable_nodes(plan.workflow.stable, plan.nodes).stable
     spec = spec_of(plan)
     _prepare(plan, spec)
-    records = read_records(plan.folder, plan.run_id)
+    records = _records(plan)
     resumed = sum(_done(records, "match", block.id) for block in plan.blocks)
     records |= _match(session, records)
     fits = _fit(session, records, ground)
@@ -181,19 +182,36 @@ def _finished(plan: Plan, begun: float, tell: Listener, message: str) -> Report:
     """Report a cube that is published already."""
     _tidy(plan)
     tell(Event("unchanged", message=message))
-    return _report(plan, read_records(plan.folder, plan.run_id), len(plan.blocks), begun)
+    return _report(plan, _records(plan), len(plan.blocks), begun)
+
+
+def _records(plan: Plan) -> Records:
+    return read_records(plan.folder, plan.run_id, {part.run_id for part in plan.earlier})
 
 
 def spec_of(plan: Plan) -> CubeSpec:
     """Return the cube that a plan makes, with where it comes from."""
-    return CubeSpec(nodes=plan.nodes, pairs=plan.pairs, images=images_of(plan.scenes), chunks=plan.tiling.chunks, attrs=plan.provenance)
+    return CubeSpec(
+        nodes=plan.nodes,
+        pairs=plan.pairs,
+        images=images_of(plan.scenes),
+        chunks=plan.tiling.chunks,
+        attrs=plan.provenance,
+        parts=plan.parts,
+    )
 
 
 def _prepare(plan: Plan, spec: CubeSpec) -> None:
     """Write the plan and the metadata of all arrays, but not the root of the cube."""
+    part = len(plan.earlier)
+    keep_plan(plan.folder, plan.run_id)
     put(plan.folder, "plan.json", write_plan(plan).encode())
-    create_motion(motion_of(plan.folder), spec)
-    create_cube(plan.workflow.output, spec)
+    create_motion(motion_of(plan.folder, part), spec)
+    layout = layout_of(plan.folder, part)
+    if layout is None:
+        create_cube(plan.workflow.output, spec)
+    else:
+        stage_cube(plan.workflow.output, layout, spec)
 
 
 def _match(session: _Session, records: Records) -> Records:
@@ -218,17 +236,18 @@ def _fit(session: _Session, records: Records, stable: np.ndarray | None) -> dict
     """Return what stable ground says of the pairs of every batch that has been measured as a whole."""
     plan, tell = session.plan, session.tell
     missing = {block.batch for block in plan.blocks if not _done(records, "match", block.id)}
-    whole = [batch for batch in range(plan.tiling.batches) if batch not in missing]
+    whole = [batch for batch in range(plan.tiling.first_batch, plan.tiling.batches) if batch not in missing]
     if stable is None:
         return {batch: [NO_FIT] * len(plan.pairs_of(batch)) for batch in whole}
     fits = {batch: known for batch in whole if (known := read_fits(plan.folder, batch)) is not None}
-    tell(Event("phase", "shift", len(fits), plan.tiling.batches, message=PHASES["shift"]))
+    count = plan.tiling.batches - plan.tiling.first_batch
+    tell(Event("phase", "shift", len(fits), count, message=PHASES["shift"]))
     ground = delayed(stable, pure=True)
     for batch in [batch for batch in whole if batch not in fits]:
         parts = _must_all(session, partial(fit_tasks, plan, batch, ground))
         fits[batch] = [fit for first in sorted(parts, key=int) for fit in parts[first]]
         write_fits(plan.folder, batch, fits[batch])
-        session.tell(Event("block", "shift", len(fits), plan.tiling.batches))
+        session.tell(Event("block", "shift", len(fits), count))
     return fits
 
 
@@ -299,29 +318,34 @@ def _publish(plan: Plan, spec: CubeSpec, fits: list[Fit], records: Records, stab
     """Write what describes pairs and nodes, then the root, and remove what is no longer needed."""
     output, nodes = plan.workflow.output, plan.nodes
     scale = point_scale(nodes)
-    days = np.array([pair.temporal_baseline for pair in plan.pairs])
+    layout = layout_of(plan.folder, len(plan.earlier))
+    days = np.array([pair.temporal_baseline for pair in plan.pairs[sum(plan.parts) :]])
     centre = float(scale[nodes.height // 2, nodes.width // 2])
     per_pair = shift_columns([fit.shift for fit in fits], days, plan.grid.resolution, centre)
     per_pair["roi_valid_percentage"] = 100 * _measured(plan, records) / (nodes.height * nodes.width)
     per_node = {"scale_factor": scale} if stable is None else {"scale_factor": scale, "stable": stable}
-    write_coords(output, spec, per_pair, per_node)
-    publish_cube(output, spec)
+    write_coords(output, spec, per_pair, per_node, layout=layout)
+    publish_cube(output, spec, layout=layout)
     _tidy(plan)
 
 
 def _tidy(plan: Plan) -> None:
     """Remove what only a run that is under way needs."""
     if not plan.workflow.run.keep_motion:
-        remove(plan.folder, "motion")
+        remove(plan.folder, motion_of("", len(plan.earlier)).strip("/"))
+    if plan.earlier:
+        remove(plan.folder, "layout")
 
 
 def _measured(plan: Plan, records: Records) -> np.ndarray:
-    """Return how many nodes were measured of every pair."""
-    counts = np.zeros(len(plan.pairs), int)
+    """Return how many nodes were measured of every pair of this run."""
+    first = plan.tiling.ranges[-1][0]
+    counts = np.zeros(len(plan.pairs) - sum(plan.parts), int)
     for block in plan.blocks:
         record = records.get(("match", block.id))
         if record is not None and record.done:
-            counts[region_of(plan.tiling, block).pairs] += record.measured
+            places = region_of(plan.tiling, block).pairs
+            counts[places.start - first : places.stop - first] += record.measured
     return counts
 
 

@@ -20,7 +20,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.errors import ArrayNotFoundError, GroupNotFoundError
-from zarr.storage import FsspecStore, LocalStore, MemoryStore, WrapperStore
+from zarr.storage import FsspecStore, LocalStore, MemoryStore, StorePath, WrapperStore
 
 from ftrack.errors import Retry, Stop
 
@@ -30,6 +30,7 @@ Options = Mapping[str, Any] | None
 Region = tuple[slice, ...]
 
 TIME_UNITS = "microseconds since 1970-01-01"
+NOT_A_TIME = int(np.iinfo("int64").min)
 ROOT = "zarr.json"
 
 REQUESTS = 8
@@ -171,7 +172,7 @@ def array_metadata(array: Array) -> bytes:
         shape=array.shape,
         chunks=array.chunks,
         dtype=dtype,
-        fill_value=0 if array.fill is None else array.fill,
+        fill_value=array.fill if array.fill is not None else NOT_A_TIME if array.dtype == "datetime64[us]" else 0,
         compressors=[ZstdCodec(level=3, checksum=True), Crc32cCodec()],
         dimension_names=array.dims,
         attributes=attrs,
@@ -204,15 +205,40 @@ def _layout(metadata: bytes) -> dict[str, Any]:
     return {key: value for key, value in json.loads(metadata).items() if key != "attributes"}
 
 
-def open_array(url: str, name: str, storage_options: Options = None, read_only: bool = False) -> zarr.Array[Any]:
-    """Open one array of a store that may have no root yet."""
+def stage_array(url: str, layout: str, array: Array, storage_options: Options = None) -> None:
+    """Write the metadata with which an array of a store will be longer into another store, ``layout``.
+
+    Raises
+    ------
+    Stop
+        There is no such array, or it differs in more than its length.
+    """
+    old, new = get(url, f"{array.name}/{ROOT}", storage_options), array_metadata(array)
+    if old is None or {**_layout(old), "shape": array.shape} != {**_layout(new), "shape": array.shape}:
+        raise Stop(f"{url} cannot be appended to: its {array.name!r} is stored in other chunks or types; make a new cube")
+    put(layout, f"{array.name}/{ROOT}", new, storage_options)
+
+
+def open_array(url: str, name: str, storage_options: Options = None, read_only: bool = False, layout: str | None = None) -> zarr.Array[Any]:
+    """Open one array of a store that may have no root yet; its metadata may be those of another store, ``layout``."""
     with told_apart(f"{url}/{name}"):
+        if layout is not None:
+            return _open_as(store_at(url, storage_options, read_only), name, get(layout, f"{name}/{ROOT}", storage_options))
         array = zarr.open_array(store_at(url, storage_options, read_only), path=name, mode="r" if read_only else "r+", zarr_format=3)
     # A chunk that holds nothing but the fill value is written too: a chunk that is absent was never computed.
     return array.with_config({"write_empty_chunks": True})
 
 
-def write_block(url: str, variables: Mapping[str, np.ndarray], region: Region, storage_options: Options = None) -> None:
+def _open_as(store: Store, name: str, metadata: bytes | None) -> zarr.Array[Any]:
+    if metadata is None:
+        raise FileNotFoundError(f"there are no metadata of {name}")
+    array = zarr.Array(zarr.AsyncArray.from_dict(StorePath(store, name), json.loads(metadata)))
+    return array.with_config({"write_empty_chunks": True})
+
+
+def write_block(
+    url: str, variables: Mapping[str, np.ndarray], region: Region, storage_options: Options = None, layout: str | None = None
+) -> None:
     """Write whole chunks of several arrays; writing the same values again leaves the same bytes.
 
     Parameters
@@ -225,6 +251,8 @@ def write_block(url: str, variables: Mapping[str, np.ndarray], region: Region, s
         Where they belong; it starts and stops on chunk edges, or stops at the end of an axis.
     storage_options : mapping, optional
         fsspec's storage options.
+    layout : str, optional
+        Where the metadata of the arrays are, if those in the store are not to be changed yet.
 
     Raises
     ------
@@ -233,7 +261,7 @@ def write_block(url: str, variables: Mapping[str, np.ndarray], region: Region, s
     Retry
         The storage could not be reached.
     """
-    arrays = at_once(lambda name: open_array(url, name, storage_options), variables)
+    arrays = at_once(lambda name: open_array(url, name, storage_options, layout=layout), variables)
     for (name, values), array in zip(variables.items(), arrays, strict=True):
         _assert_whole_chunks(f"{url}/{name}", array, region)
         _assert_fits(f"{url}/{name}", array, region, values)

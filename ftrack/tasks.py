@@ -66,6 +66,8 @@ class Job(NamedTuple):
         Why they are, and the scene.
     attempt : int
         1 for the first time that the block is tried in this run.
+    part : int
+        How many runs have published pairs of the cube before.
     """
 
     run_id: str
@@ -77,6 +79,7 @@ class Job(NamedTuple):
     reason: str = ""
     scene: str = ""
     attempt: int = 1
+    part: int = 0
 
 
 class Fit(NamedTuple):
@@ -100,12 +103,18 @@ class Scale(NamedTuple):
 
 def job_of(plan: Plan, block: Block) -> Job:
     """Return what a worker has to know of a block of which nothing is there yet."""
-    return Job(plan.run_id, plan.folder, block.id, region_of(plan.tiling, block), tuple(range(len(plan.pairs_of(block.batch)))))
+    pairs, region = tuple(range(len(plan.pairs_of(block.batch)))), region_of(plan.tiling, block)
+    return Job(plan.run_id, plan.folder, block.id, region, pairs, part=len(plan.earlier))
 
 
-def motion_of(folder: str) -> str:
+def motion_of(folder: str, part: int) -> str:
     """Return where displacement is kept until the shifts of all pairs are known."""
-    return f"{folder}/motion"
+    return f"{folder}/motion-{part}" if part else f"{folder}/motion"
+
+
+def layout_of(folder: str, part: int) -> str | None:
+    """Return where the metadata of a cube are that is appended to, None if they are where they belong."""
+    return f"{folder}/layout" if part else None
 
 
 def match_tasks(plan: Plan, wave: Wave, jobs: Mapping[Block, Job]) -> dict[str, Any]:
@@ -157,7 +166,7 @@ def finish_match(job: Job, values: np.ndarray) -> Record:
     Where only some pairs of the batch are measured now, the others stay as they are.
     """
     begun = time.perf_counter()
-    url, region = motion_of(job.folder), tuple(job.region)
+    url, region = motion_of(job.folder, job.part), tuple(job.region)
     variables = {v.name: np.ascontiguousarray(a, dtype=v.dtype) for v, a in zip(MOTION, values, strict=True)}
     if len(job.pairs) < job.region.pairs.stop - job.region.pairs.start:
         known = retry_storage(read_block)(url, list(variables), region, allow_missing=True)
@@ -203,12 +212,12 @@ def fit_tasks(plan: Plan, batch: int, stable: Any) -> dict[str, Any]:
     fit = delayed(fit_shifts, pure=False)
     everywhere = (slice(0, nodes.height), slice(0, nodes.width))
     settings = (plan.workflow.stable, plan.tiling.spacing)
-    return {str(part.start): fit(plan.folder, Region(part, *everywhere), stable, *settings) for part in parts}
+    return {str(part.start): fit(motion_of(plan.folder, len(plan.earlier)), Region(part, *everywhere), stable, *settings) for part in parts}
 
 
-def fit_shifts(folder: str, region: Region, stable: np.ndarray, settings: StableSettings, spacing: int) -> list[Fit]:
+def fit_shifts(motion: str, region: Region, stable: np.ndarray, settings: StableSettings, spacing: int) -> list[Fit]:
     """Fit the shift of some pairs on all nodes of the grid, and compare formal errors with what is left."""
-    found = retry_storage(read_block)(motion_of(folder), FIT_VARIABLES, tuple(region))
+    found = retry_storage(read_block)(motion, FIT_VARIABLES, tuple(region))
     fits = []
     for number in range(region.pairs.stop - region.pairs.start):
         pair = {name: values[number] for name, values in found.items()}
@@ -237,7 +246,7 @@ def read_fits(folder: str, batch: int) -> list[Fit] | None:
 def velocity_tasks(plan: Plan, block: Block, fits: Sequence[Fit], attempt: int = 1) -> dict[str, Any]:
     """Return the task that turns the displacement of a block into velocity, by block."""
     job = job_of(plan, block)._replace(attempt=attempt)
-    days = np.array([pair.temporal_baseline for pair in plan.pairs[job.region.pairs]])
+    days = np.array([pair.temporal_baseline for pair in plan.pairs_of(block.batch)])
     finish = delayed(finish_velocity, pure=False)
     return {block.id: finish(job, plan.workflow.output, Scale(plan.nodes, plan.grid.resolution, days), list(fits))}
 
@@ -245,7 +254,7 @@ def velocity_tasks(plan: Plan, block: Block, fits: Sequence[Fit], attempt: int =
 def finish_velocity(job: Job, url: str, scale: Scale, fits: Sequence[Fit]) -> Record:
     """Read the displacement of a block, write its velocity into the cube, then its record."""
     begun = time.perf_counter()
-    motion = retry_storage(read_block)(motion_of(job.folder), [v.name for v in MOTION], tuple(job.region))
+    motion = retry_storage(read_block)(motion_of(job.folder, job.part), [v.name for v in MOTION], tuple(job.region))
     window = (job.region.rows, job.region.columns)
     factor = point_scale(scale.nodes.window(*window))
     shape = (scale.nodes.height, scale.nodes.width)
@@ -256,5 +265,5 @@ def finish_velocity(job: Job, url: str, scale: Scale, fits: Sequence[Fit]) -> Re
         correction = correct([fit.shift for fit in fits[part]], [fit.calibration for fit in fits[part]], shape, window)
         for name, values in velocity_block(some, scale.days[part], scale.pixel_size, factor, correction).items():
             variables[name][part] = values
-    retry_storage(write_block)(url, variables, tuple(job.region))
+    retry_storage(write_block)(url, variables, tuple(job.region), layout=layout_of(job.folder, job.part))
     return _finish(job, "velocity", variables, begun)

@@ -15,13 +15,18 @@ IMAGES = 24
 
 
 class Tiling(NamedTuple):
-    """How the nodes of a grid are cut: ``rows`` by ``columns`` nodes into square tiles of ``tile`` nodes, ``pairs`` into batches."""
+    """How the nodes of a grid are cut: ``rows`` by ``columns`` nodes into square tiles of ``tile`` nodes, ``pairs`` into batches.
+
+    ``parts`` are the numbers of pairs that earlier runs have published and that are not touched any more. The pairs of a part
+    begin with a batch of their own, so that the last batch of the part before it may be followed by places without a pair.
+    """
 
     spacing: int
     rows: int
     columns: int
     tile: int
     pairs: int
+    parts: tuple[int, ...] = ()
 
     @property
     def tile_rows(self) -> int:
@@ -36,7 +41,17 @@ class Tiling(NamedTuple):
     @property
     def batches(self) -> int:
         """Number of batches of pairs."""
-        return -(-self.pairs // BATCH)
+        return self.first_batch + -(-(self.pairs - sum(self.parts)) // BATCH)
+
+    @property
+    def first_batch(self) -> int:
+        """The first batch that has not been published."""
+        return sum(-(-part // BATCH) for part in self.parts)
+
+    @property
+    def ranges(self) -> tuple[tuple[int, int], ...]:
+        """Places of the pairs of every part along the axis of pairs: the first, and the one after the last."""
+        return pair_ranges((*self.parts, self.pairs - sum(self.parts)), BATCH)
 
     @property
     def chunks(self) -> tuple[int, int, int]:
@@ -116,11 +131,31 @@ def group_pairs(pairs: Sequence[tuple[str, str]], most: int) -> tuple[tuple[int,
     return tuple(tuple(group) for group in groups)
 
 
+def pair_ranges(parts: Sequence[int], chunk: int) -> tuple[tuple[int, int], ...]:
+    """Return the places of the pairs of every part, each of which begins with a chunk of its own: the first, and the one after the last."""
+    ranges: list[tuple[int, int]] = []
+    start = 0
+    for count in parts:
+        ranges.append((start, start + count))
+        start += -(-count // chunk) * chunk
+    return tuple(ranges)
+
+
+def batch_pairs(tiling: Tiling, batch: int) -> slice:
+    """Return which of the pairs of a tiling a batch holds."""
+    before = 0
+    for first, stop in tiling.ranges:
+        if batch * BATCH < stop:
+            return slice(before + batch * BATCH - first, before + min(stop, (batch + 1) * BATCH) - first)
+        before += stop - first
+    return slice(before, before)
+
+
 def blocks_of(tiling: Tiling) -> tuple[Block, ...]:
-    """Return every block, batch by batch, tiles in row-major order."""
+    """Return every block that has not been published, batch by batch, tiles in row-major order."""
     return tuple(
         Block(batch, row, column)
-        for batch in range(tiling.batches)
+        for batch in range(tiling.first_batch, tiling.batches)
         for row in range(tiling.tile_rows)
         for column in range(tiling.tile_columns)
     )
@@ -130,7 +165,7 @@ def waves_of(tiling: Tiling, side: int) -> tuple[Wave, ...]:
     """Return waves of at most ``side`` by ``side`` tiles that hold every block once."""
     return tuple(
         Wave(batch, row, column, height, width)
-        for batch in range(tiling.batches)
+        for batch in range(tiling.first_batch, tiling.batches)
         for row, height in _steps(tiling.tile_rows, side)
         for column, width in _steps(tiling.tile_columns, side)
     )
@@ -141,9 +176,10 @@ def _steps(count: int, side: int) -> Iterator[tuple[int, int]]:
 
 
 def region_of(tiling: Tiling, block: Block) -> Region:
-    """Return the pairs, node rows and node columns of a block."""
+    """Return the places of the pairs, the node rows and the node columns of a block."""
+    pairs = batch_pairs(tiling, block.batch)
     return Region(
-        slice(block.batch * BATCH, min(tiling.pairs, (block.batch + 1) * BATCH)),
+        slice(block.batch * BATCH, block.batch * BATCH + pairs.stop - pairs.start),
         slice(block.row * tiling.tile, min(tiling.rows, (block.row + 1) * tiling.tile)),
         slice(block.column * tiling.tile, min(tiling.columns, (block.column + 1) * tiling.tile)),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ import numpy as np
 import zarr
 
 from ftrack.errors import Stop
+from ftrack.labels import RANGES
 from ftrack.schema import CUBE, PER_NODE, PER_PAIR, VELOCITY, Status
 from ftrack.store import ROOT, Options, Region, at_once, chunk_keys, get, open_arrays, read_part, stored_keys
 
@@ -79,10 +80,14 @@ def verify_cube(url: str, storage_options: Options = None, workers: int = 4) -> 
     expected = {name: chunk_keys(array) for name, array in arrays.items()}
     problems += _check_keys(expected, stored_keys(url, storage_options))
     small, found = _read_small(arrays)
-    problems += found + list(_check_dates(small))
+    ranges = root["attributes"].get(RANGES, [(0, arrays["vx"].shape[0])])
+    kept = np.concatenate([np.arange(*ends) for ends in ranges])
+    dated = {"mid_date", "time_bnds", *(variable.name for variable in PER_PAIR)}
+    small = {name: values[kept] if name in dated else values for name, values in small.items()}
+    problems += found + list(_check_dates(small, ranges))
     regions = list(_regions(arrays["vx"]))
     with ThreadPoolExecutor(workers) as pool:
-        blocks = list(pool.map(lambda region: _check_block(arrays, region), regions))
+        blocks = list(pool.map(lambda region: _check_block(arrays, region, kept), regions))
     problems += [problem for block in blocks for problem in block.problems]
     counts: Counter[int] = sum((block.counts for block in blocks), Counter())
     named = {status.name.lower(): counts[status] for status in Status if counts[status]}
@@ -90,7 +95,7 @@ def verify_cube(url: str, storage_options: Options = None, workers: int = 4) -> 
     measured = np.zeros(shape[0], int)
     for region, block in zip(regions, blocks, strict=True):
         measured[region[0]] += block.measured
-    problems += _check_counts(root["attributes"], named, 100 * measured / (shape[1] * shape[2]), small)
+    problems += _check_counts(root["attributes"], named, 100 * measured[kept] / (shape[1] * shape[2]), small)
     return Report(url, shape, sum(map(len, expected.values())), named, tuple(problems))
 
 
@@ -140,13 +145,15 @@ def _read_small(arrays: Arrays) -> tuple[dict[str, np.ndarray], list[str]]:
     return values, problems
 
 
-def _check_dates(values: Mapping[str, np.ndarray]) -> Iterator[str]:
+def _check_dates(values: Mapping[str, np.ndarray], ranges: Sequence[tuple[int, int]]) -> Iterator[str]:
+    """Look at the dates of pairs and nodes; dates are sorted within every part that was published at once."""
     dates = values.get("mid_date")
     if dates is None:
         return
+    parts = np.split(dates, np.cumsum([stop - first for first, stop in ranges]))
     if np.unique(dates).size < dates.size:
         yield f"mid_date: {dates.size - np.unique(dates).size} dates are there twice"
-    elif np.any(np.diff(dates) < 0):
+    elif any(np.any(np.diff(part) < 0) for part in parts):
         yield "mid_date: not sorted"
     if {"time_bnds", "acquisition_date_img1", "acquisition_date_img2"} <= set(values):
         bounds = np.stack([values["acquisition_date_img1"], values["acquisition_date_img2"]], axis=1)
@@ -165,7 +172,7 @@ def _regions(array: zarr.Array[Any]) -> Iterator[Region]:
         yield tuple(slice(a, min(a + c, n)) for a, c, n in zip(corner, array.chunks, array.shape, strict=True))
 
 
-def _check_block(arrays: Arrays, region: Region) -> _Block:
+def _check_block(arrays: Arrays, region: Region, kept: np.ndarray) -> _Block:
     """Read one chunk of every variable and look for contradictions between them."""
     where = ", ".join(f"{name} {part.start}:{part.stop}" for name, part in zip(CUBE, region, strict=True))
     values: dict[str, np.ndarray] = {}
@@ -179,7 +186,7 @@ def _check_block(arrays: Arrays, region: Region) -> _Block:
     if status is None or problems:
         return _Block(Counter(), np.zeros(region[0].stop - region[0].start, int), problems)
     problems += [f"{text} in {where}" for text in _contradictions(values)]
-    numbers, counts = np.unique(status, return_counts=True)
+    numbers, counts = np.unique(status[np.isin(np.arange(region[0].start, region[0].stop), kept)], return_counts=True)
     counted = Counter(dict(zip(numbers.tolist(), counts.tolist(), strict=True)))
     return _Block(counted, (status == Status.MEASURED).sum(axis=(1, 2)), problems)
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ftrack.grid import Bounds, Grid, node_grid, nodes_on
-from ftrack.tiling import BATCH, Tiling, blocks_of, group_pairs, region_of, snap_to_nodes, wave_pixels, wave_window, waves_of
+from ftrack.tiling import BATCH, Tiling, batch_pairs, blocks_of, group_pairs, region_of, snap_to_nodes, wave_pixels, wave_window, waves_of
 
 tilings = st.builds(
     Tiling,
@@ -16,6 +16,7 @@ tilings = st.builds(
     columns=st.integers(1, 60),
     tile=st.integers(3, 20),
     pairs=st.integers(1, 200),
+    parts=st.just(()),
 )
 
 
@@ -94,3 +95,14 @@ def test_groups_hold_every_pair_once_and_few_images(numbers: list[tuple[int, int
     assert [number for group in groups for number in group] == list(range(len(pairs)))
     for group in groups:
         assert 1 <= len({name for number in group for name in pairs[number]}) <= most
+
+
+@given(tilings, st.lists(st.integers(1, 200), max_size=4))
+def test_pairs_that_are_appended_begin_with_a_batch_of_their_own(tiling: Tiling, parts: list[int]) -> None:
+    longer = tiling._replace(pairs=tiling.pairs + sum(parts), parts=tuple(parts))
+    blocks = [block for block in blocks_of(longer) if (block.row, block.column) == (0, 0)]
+    assert [number for b in blocks for number in range(longer.pairs)[batch_pairs(longer, b.batch)]] == list(range(sum(parts), longer.pairs))
+    places = [place for b in blocks for place in range(*region_of(longer, b).pairs.indices(10**6))]
+    assert places == list(range(*longer.ranges[-1]))
+    assert places[0] % BATCH == 0 and places[0] >= sum(parts)
+    assert {block for wave in waves_of(longer, 2) for block in wave.blocks} == set(blocks_of(longer))
