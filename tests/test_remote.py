@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
@@ -91,7 +93,7 @@ def test_with_every_request_spoiled_a_stack_is_an_error(server: FileServer, faul
 
 def test_a_server_that_asks_to_wait_is_left_alone_for_so_long(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
-    monkeypatch.setattr(transport.time, "sleep", waits.append)
+    monkeypatch.setattr(transport, "time", SimpleNamespace(sleep=waits.append, monotonic=time.monotonic, time=time.time))
     with fault_proxy(server.url, next=["429", "429"], retry_after="7") as proxy:
         assert np.array_equal(read(f"{proxy.url}/a.tif"), PIXELS)
         assert waits == [7.0, 7.0]
