@@ -7,7 +7,7 @@ from pydantic import field_validator
 
 from ftrack.errors import Stop
 from ftrack.kernels.fill import fill_holes
-from ftrack.kernels.outliers import judge
+from ftrack.kernels.outliers import find_uncertain, judge
 from ftrack.schema import MOTION, Status
 from ftrack.settings import Settings, option
 
@@ -26,6 +26,10 @@ FILLABLE = (
 """Why a node may have no vector although both images have data there: such holes may be filled."""
 
 
+UNCERTAIN_RADIUS, BETTER = 4, 0.3
+"""Reach, in nodes, of the window in which errors are compared, and the share of its nodes that counts as better."""
+
+
 def _odd(width: int) -> int:
     if width % 2 == 0:
         raise ValueError("the width must be odd")
@@ -41,6 +45,7 @@ class Outliers(Settings):
     noise: float = option(0.1, "deviation that is always allowed for, besides the vector's own error", unit="px", gt=0.0)
     threshold: float = option(3.0, "largest normalised deviation from what the neighbours imply; 0 = do not test", unit="1", ge=0.0)
     passes: int = option(2, "how often both tests are made; 0 = keep every vector", ge=0, le=10)
+    error_ratio: float = option(3.0, "largest error of a vector against the better third within 4 nodes; 0 = do not test", unit="1", ge=0.0)
 
     _check = field_validator("width")(_odd)
 
@@ -48,7 +53,8 @@ class Outliers(Settings):
     def halo(self) -> int:
         """Nodes needed on every side of a node."""
         tested = self.share > 0.0 or self.threshold > 0.0
-        return self.passes * (self.width // 2) if tested else 0
+        compared = UNCERTAIN_RADIUS if self.error_ratio > 0.0 and self.passes else 0
+        return compared + (self.passes * (self.width // 2) if tested else 0)
 
 
 class Fill(Settings):
@@ -115,13 +121,22 @@ def _take_out(motion: np.ndarray, settings: Outliers) -> None:
     vectors = tuple(motion[row] for row in VECTOR)
     limits = (settings.tolerance, settings.share, settings.noise, settings.threshold)
     measured = _usable(motion, Status.MEASURED)
-    usable, changed = measured, np.ones_like(measured)
-    for _ in range(settings.passes):
+    usable, changed = measured & ~_uncertain(motion, measured, settings.error_ratio), np.ones_like(measured)
+    for _ in range(settings.passes if settings.share > 0.0 or settings.threshold > 0.0 else 0):
         kept = np.empty_like(usable)
         judge(vectors, usable, changed, settings.width // 2, limits, kept)
         usable, changed = kept, usable & ~kept
     _forget(motion, measured & ~usable)
     motion[ROW["status"]][measured & ~usable] = Status.OUTLIER
+
+
+def _uncertain(motion: np.ndarray, measured: np.ndarray, ratio: float) -> np.ndarray:
+    """Return which vectors are much less certain than the better ones around them."""
+    uncertain = np.zeros_like(measured)
+    if ratio > 0.0:
+        errors = np.hypot(motion[ROW["dx_error"]].astype(float), motion[ROW["dy_error"]].astype(float))
+        find_uncertain(errors, measured, UNCERTAIN_RADIUS, BETTER, ratio, uncertain)
+    return uncertain
 
 
 def _fill_in(motion: np.ndarray, settings: Fill) -> None:

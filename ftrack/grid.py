@@ -157,6 +157,11 @@ class Nodes(NamedTuple):
         """Pixel corners (from the left of the grid) of the node columns."""
         return self.column + self.spacing * np.arange(self.width)
 
+    def widened(self, count: int) -> Nodes:
+        """Return these nodes and ``count`` more on every side."""
+        first = (self.row - count * self.spacing, self.column - count * self.spacing)
+        return Nodes(self.spacing, *first, self.height + 2 * count, self.width + 2 * count)
+
 
 def nodes_on(grid: Grid, spacing: int) -> Nodes:
     """Return the nodes of a grid: pixel corners whose map coordinates are whole multiples of ``spacing`` pixels.

@@ -40,7 +40,7 @@ def prefilter(stack: xr.DataArray, kind: ImageFilter | None = None) -> xr.DataAr
         A chunk is smaller than the filter's halo.
     """
     chosen = HighPass() if kind is None else kind
-    images = _merge_short(_as_dask(stack), chosen.halo, (1, 2), "prefilter")
+    images = _merge_short(_as_dask(stack), chosen.halo, (1, 2))
     filtered = da.map_overlap(
         filter_tile, images, prefilter=chosen, depth={0: 0, 1: chosen.halo, 2: chosen.halo}, boundary=_outside(images.ndim),
         trim=True, allow_rechunk=False, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32),
@@ -103,19 +103,33 @@ def match_array(
     if not pairs:
         raise Stop("there are no pairs to match; widen min_days and max_days of choose_pairs")
     indices, used = _find_images(stack, pairs)
-    velocity = _expected_velocity(prior, grid, nodes)
+    margin = margin_of(matcher)
+    velocity = _expected_velocity(prior, grid, nodes.widened(margin))
     factors = tuple(pair.temporal_baseline / DAYS_PER_YEAR / grid.resolution for pair in pairs)
     fastest = max(float(np.max(np.abs(np.nan_to_num(part)), initial=0.0)) for part in velocity)
     halo = halo_with(matcher, fastest * max(map(abs, factors)))
-    images = _merge_short(_as_dask(stack.isel(time=used)).rechunk({0: -1}), halo, (1, 2), "matching")
-    starts = tuple(tuple(int(v) for v in np.cumsum((0, *images.chunks[axis]))) for axis in (1, 2))
+    given = _as_dask(stack.isel(time=used)).rechunk({0: -1})
+    images = _merge_short(given, halo, (1, 2))
+    starts = _edges(images)
     counts = tuple(_count_nodes(where, edges) for where, edges in zip((nodes.rows, nodes.columns), starts, strict=True))
     matched: da.Array = da.map_overlap(
         _match_block, images, pairs=indices, matcher=matcher, place=(nodes, starts, halo), velocity=velocity, factors=factors,
         depth={0: 0, 1: halo, 2: halo}, boundary=_outside(3), trim=False, allow_rechunk=False, new_axis=0,
         chunks=((len(MOTION),), (len(pairs),), *counts), dtype=np.float32, meta=np.empty((0, 0, 0, 0), np.float32),
     )  # fmt: skip
-    return matched
+    wanted = [_count_nodes(where, edges) for where, edges in zip((nodes.rows, nodes.columns), _edges(given), strict=True)]
+    return matched.rechunk({2: wanted[0], 3: wanted[1]}) if counts != tuple(wanted) else matched
+
+
+def _edges(images: da.Array) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return where chunks begin and end along y and x."""
+    first, second = (tuple(int(v) for v in np.cumsum((0, *images.chunks[axis]))) for axis in (1, 2))
+    return first, second
+
+
+def margin_of(matcher: Matcher) -> int:
+    """Return the nodes around those that are measured at which the matcher needs to know what to expect."""
+    return int(getattr(matcher, "margin", 0))
 
 
 def halo_with(matcher: Matcher, largest: float) -> int:
@@ -144,7 +158,7 @@ def clean_array(values: da.Array, outliers: Outliers, fill: Fill) -> da.Array:
     if halo == 0:
         cleaned: da.Array = da.map_blocks(clean_tile, values, outliers=outliers, fill=fill, dtype=np.float32)
         return cleaned
-    merged = _merge_short(values, halo, (2, 3), "cleaning")
+    merged = _merge_short(values, halo, (2, 3))
     overlapped: da.Array = da.map_overlap(
         clean_tile, merged, outliers=outliers, fill=fill, depth={0: 0, 1: 0, 2: halo, 3: halo}, boundary=_outside(4),
         trim=True, allow_rechunk=False, dtype=np.float32, meta=np.empty((0, 0, 0, 0), np.float32),
@@ -157,8 +171,8 @@ def _match_block(
 ) -> np.ndarray:
     """Match the nodes of one block.
 
-    ``place`` is the nodes, where the blocks begin, and the pixels carried on every side; ``velocity`` is expected at all nodes (m/yr
-    on the map), and ``factors`` turn it into pixels for each pair.
+    ``place`` is the nodes, where the blocks begin, and the pixels carried on every side; ``velocity`` is expected at all nodes and the
+    matcher's margin around them (m/yr on the map), and ``factors`` turn it into pixels for each pair.
     """
     nodes, starts, reach = place
     i, j = block_id[-2], block_id[-1]
@@ -169,7 +183,9 @@ def _match_block(
         where[part] - edges[k] + reach
         for where, part, edges, k in ((nodes.rows, rows, starts[0], i), (nodes.columns, columns, starts[1], j))
     ]
-    vx, vy = (part if np.ndim(part) == 0 else part[rows, columns] for part in velocity)
+    beyond = 2 * margin_of(matcher)
+    wide = tuple(slice(part.start, part.stop + beyond) for part in (rows, columns))
+    vx, vy = (part if np.ndim(part) == 0 else part[wide] for part in velocity)
     return match_tile(images, pairs, matcher, local[0], local[1], [Prior(vx * factor, -vy * factor) for factor in factors])
 
 
@@ -194,17 +210,22 @@ def _as_dask(stack: xr.DataArray) -> da.Array:
     return images
 
 
-def _merge_short(array: da.Array, halo: int, axes: tuple[int, int], step: str) -> da.Array:
-    """Join a last chunk that is shorter than the halo to the one before it; other short chunks are refused."""
-    merged = {}
-    for axis, name in zip(axes, ("y", "x"), strict=True):
-        chunks = array.chunks[axis]
-        if len(chunks) > 1 and chunks[-1] < halo:
-            chunks = (*chunks[:-2], chunks[-2] + chunks[-1])
-        if len(chunks) > 1 and min(chunks) < halo:
-            raise Stop(f"{step}: {name} chunks {chunks} are smaller than the halo {halo}; open the stack with chunks of at least {halo}")
-        merged[axis] = chunks
+def _merge_short(array: da.Array, halo: int, axes: tuple[int, int]) -> da.Array:
+    """Join neighbouring chunks until each is as long as the halo, which is all that can be taken from a neighbour."""
+    merged = {axis: _joined(array.chunks[axis], halo) for axis in axes}
     return array.rechunk(merged) if any(array.chunks[a] != c for a, c in merged.items()) else array
+
+
+def _joined(chunks: tuple[int, ...], least: int) -> tuple[int, ...]:
+    joined: list[int] = []
+    for chunk in chunks:
+        if joined and joined[-1] < least:
+            joined[-1] += chunk
+        else:
+            joined.append(chunk)
+    if len(joined) > 1 and joined[-1] < least:
+        joined[-2:] = [joined[-2] + joined[-1]]
+    return tuple(joined)
 
 
 def _find_images(stack: xr.DataArray, pairs: Sequence[Pair]) -> tuple[tuple[tuple[int, int], ...], list[int]]:

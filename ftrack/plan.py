@@ -23,7 +23,7 @@ from ftrack.match import halo_with
 from ftrack.pairs import Pair, choose_pairs
 from ftrack.passes import group_images
 from ftrack.prior import largest_speed, read_prior
-from ftrack.refuse import refuse_full_disk, refuse_large_chips, refuse_other_output, refuse_oversize, refuse_small_tiles
+from ftrack.refuse import refuse_full_disk, refuse_large_chips, refuse_other_output, refuse_oversize
 from ftrack.scenes import find_scenes
 from ftrack.schema import ALGORITHM_VERSION, DAYS_PER_YEAR
 from ftrack.stable import stable_nodes
@@ -170,7 +170,7 @@ def make_plan(workflow: Workflow, scenes: Iterable[Scene] | None = None) -> Plan
     ------
     Stop
         There are no scenes or no pairs, the asset or its CRS is missing, the area is off the scenes, chips are larger than what
-        the images have in common, tiles are smaller than the halo, a prior or stable ground cannot be read, or a block does not
+        the images have in common, a prior or stable ground cannot be read, or a block does not
         fit into the memory of a worker.
     Retry
         The catalogue cannot be reached.
@@ -180,7 +180,6 @@ def make_plan(workflow: Workflow, scenes: Iterable[Scene] | None = None) -> Plan
         raise Stop("there are no scenes to make a plan of")
     for scene in found:
         asset_of(scene, workflow.scenes.asset)
-    refuse_small_tiles(workflow, workflow.matcher.halo)
     area = workflow.scenes.area
     pairs = sort_pairs(choose_pairs(found, workflow.pairs, area=area))
     used = _scenes_in(found, pairs)
@@ -188,7 +187,6 @@ def make_plan(workflow: Workflow, scenes: Iterable[Scene] | None = None) -> Plan
     refuse_large_chips(workflow, used, pairs, grid)
     plan = _after_published(Plan(workflow=workflow, scenes=used, pairs=pairs, grid=grid, versions=package_versions()))
     plan = replace(plan, fastest=largest_speed(read_prior(workflow.prior, plan.nodes)))
-    refuse_small_tiles(workflow, plan.reach - workflow.prefilter.halo)
     stable_nodes(workflow.stable, plan.nodes)
     workers = size_workers(workflow.cluster)
     plan = replace(plan, wave_side=wave_side(plan.tiling, plan.forecast.images, (plan.reach, plan.margin), workers))

@@ -11,7 +11,6 @@ from typing import Any
 import shapely
 from dask.utils import format_bytes
 
-from ftrack.cleaning import clean_halo
 from ftrack.config import Workflow
 from ftrack.errors import Stop
 from ftrack.forecast import PROCESS, SHARE, Forecast
@@ -26,22 +25,6 @@ from ftrack.workers import Workers
 
 COMPRESSED = 0.5
 """Least share of its size that a cube with many vectors takes on disk."""
-
-
-def refuse_small_tiles(workflow: Workflow, search: int) -> None:
-    """Raise ``Stop`` if a tile is smaller than the halo that has to be taken from its neighbours; ``search`` is the matcher's, px."""
-    spacing = workflow.matcher.spacing
-    tile = workflow.run.tile // spacing * spacing
-    margin = clean_halo(workflow.outliers, workflow.fill)
-    needs = {
-        "the matcher (half a chip, the search radius and the prior)": search,
-        "the prefilter": workflow.prefilter.halo,
-        f"outliers and fill ({margin} nodes)": margin * spacing,
-    }
-    name, halo = max(needs.items(), key=lambda item: item[1])
-    if tile < halo:
-        least = -(-halo // spacing) * spacing
-        raise Stop(f"run.tile: tiles of {tile} px are smaller than the halo of {halo} px of {name}; take tiles of at least {least} px")
 
 
 def outlines_of(scenes: Sequence[Scene], asset: str, grid: Grid, access: Access | None = None) -> dict[str, shapely.Geometry]:

@@ -114,7 +114,16 @@ def test_a_vector_with_a_large_error_may_deviate_more() -> None:
     motion[DX, 4, 4] = 0.6
     assert clean_nodes(motion, fill=LEAVE)[STATUS, 4, 4] == Status.OUTLIER
     motion[DX_ERROR, 4, 4] = 0.3
-    assert clean_nodes(motion, fill=LEAVE)[STATUS, 4, 4] == Status.MEASURED
+    assert clean_nodes(motion, Outliers(error_ratio=0.0), LEAVE)[STATUS, 4, 4] == Status.MEASURED
+
+
+def test_a_vector_much_less_certain_than_the_better_ones_around_it_is_an_outlier() -> None:
+    motion = motion_of(np.zeros((11, 11)), np.zeros((11, 11)), error=0.02)
+    motion[DX_ERROR, :, 6:] = 0.05
+    motion[DX_ERROR, 5, 5] = 0.09
+    found = clean_nodes(motion, fill=LEAVE)[STATUS]
+    assert found[5, 5] == Status.OUTLIER
+    assert (found == Status.OUTLIER).sum() == 1
 
 
 def test_an_outlier_loses_its_values_and_the_others_keep_their_bits() -> None:
@@ -174,9 +183,10 @@ def test_a_window_with_its_halo_has_the_bits_of_the_whole(
 
 
 def test_the_halo_is_not_larger_than_it_must_be() -> None:
-    assert clean_halo() == 2 * 2 + 2
+    assert clean_halo() == 4 + 2 * 2 + 2
     assert clean_halo(Outliers(passes=0), LEAVE) == 0
-    assert clean_halo(Outliers(width=7, passes=3), Fill(width=3, passes=2)) == 11
+    assert clean_halo(Outliers(width=7, passes=3), Fill(width=3, passes=2)) == 4 + 11
+    assert clean_halo(Outliers(error_ratio=0.0), LEAVE) == 2 * 2
 
 
 @pytest.mark.parametrize("status", FILLABLE)

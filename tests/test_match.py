@@ -153,9 +153,11 @@ def test_a_window_measures_only_its_nodes() -> None:
     xr.testing.assert_identical(part, whole.isel(y=slice(5, 14), x=slice(10, 17)).assign_coords(spatial_ref=part.spatial_ref))
 
 
-def test_chunks_smaller_than_the_halo_are_refused_with_numbers() -> None:
-    with pytest.raises(Stop, match=r"y chunks .* are smaller than the halo"):
-        match_stack(STACK.chunk({"y": 8}), [PAIR], MATCHER)
+def test_chunks_smaller_than_the_halo_are_joined_and_given_back() -> None:
+    whole = match_stack(STACK, [PAIR], MATCHER).compute()
+    parts = match_stack(STACK.chunk({"y": 8, "x": 80}), [PAIR], MATCHER)
+    assert parts.dx.data.chunks[1:] == ((1,) * (whole.sizes["y"]), (10, 10, 9)) or parts.dx.data.numblocks == (1, 25, 3)
+    xr.testing.assert_identical(parts.compute(), whole)
 
 
 def test_a_pair_that_is_not_in_the_stack_is_refused() -> None:

@@ -51,7 +51,8 @@ def test_a_prior_moves_the_search(as_array: bool) -> None:
 
 def test_a_prior_that_varies_is_followed_node_by_node() -> None:
     pair = shifted_pair((256, 256), (6.3, 0.0), noise=0.05)
-    prior = Prior(np.linspace(0.0, 12.0, ROWS.size * COLUMNS.size).reshape(ROWS.size, COLUMNS.size), 0.0)
+    shape = (ROWS.size + 2 * SMALL.margin, COLUMNS.size + 2 * SMALL.margin)
+    prior = Prior(np.linspace(0.0, 12.0, shape[0] * shape[1]).reshape(shape), 0.0)
     out = measure(SMALL, pair.reference, pair.secondary, prior)
     assert (out[STATUS] == Status.MEASURED).all()
     assert np.abs(out[DX] - 6.3).max() < 0.2

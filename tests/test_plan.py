@@ -126,9 +126,6 @@ def test_the_grid_starts_on_a_node_and_covers_the_area(workflow: Callable[..., W
         ({"scenes": {"dates": "1999"}}, "no scene"),
         ({"grid": {"bounds": [0, 0, 1000, 1000]}}, "off the scenes"),
         ({"matcher": {"chip_sizes": 300, "search_radius": 5}, "run": {"tile": 512}}, "chips of 300 px are larger than the 256 x 192 px"),
-        ({"matcher": {"search_radius": 100}}, r"tiles of 96 px are smaller than the halo of 112 px.*at least 112 px"),
-        ({"prefilter": {"sigma": 50.0}}, r"tiles of 96 px are smaller than the halo of 150 px of the prefilter.*at least 152 px"),
-        ({"outliers": {"passes": 6}}, r"smaller than the halo of 112 px of outliers and fill \(14 nodes\)"),
         ({"cluster": {"kind": "local", "workers": 1, "threads": 1, "memory": "300MB"}}, r"may use .*run\.tile smaller"),
     ],
 )

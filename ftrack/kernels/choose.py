@@ -1,127 +1,242 @@
-"""The smallest chip that is certain, node by node, and its displacement below one pixel."""
+"""Which chip of a node is certain, and the displacement of every node below one pixel."""
 
 from __future__ import annotations
 
 import numpy as np
 from numba import njit
 
-from ftrack.kernels.peaks import fit_peak
-from ftrack.kernels.refine import refine_chip, room_for
+from ftrack.kernels.normal import PLANES, N
+from ftrack.kernels.solve import FIELDS, TURNED, add_blocks, bend_of_chip, solve_chip
 
 # The codes of ftrack.schema.Status, as compiled code needs them.
 MEASURED, NO_DATA, EDGE, NO_TEXTURE, LOW_CORRELATION = 0, 2, 3, 4, 5
 AMBIGUOUS, SEARCH_LIMIT, DIVERGED, ERROR_TOO_LARGE = 6, 7, 8, 9
 
-LEAST_SQUARES, PARABOLA, GAUSSIAN = 0, 1, 2
+AGREEMENT = 1.5
+"""A chip is confirmed where the peak of the next larger chip lies within this many pixels of its own."""
 
-NEAR = 0.75
-"""A solution within this many pixels of the whole-pixel peak needs no further proof."""
+REACH = 3.0
+"""Farthest that a solution may lie from the peak, px: where a chip is sheared, the peak follows its brightest part."""
+
+NEAR, ERRORS = 1.0, 4.0
+"""A solution within this many pixels, and this many of its errors, of the peak needs no further proof."""
 
 BETTER = 1.25
 """A solution farther away must lower the variance left unexplained by this factor."""
 
-AGREEMENT = 1.5
-"""A chip is confirmed where the peak of the next larger chip lies within this many pixels of its own."""
-
-
 SLACK = 0.05
 """Share of the variance that interpolation itself may leave unexplained."""
 
+STEP = 0.75
+"""A node that is solved with its neighbours lies this near to their field, px."""
+
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def choose_chips(surfaces, quality, images, geometry, limits, wanted, out):
-    """Fill the measurement of every wanted node.
+def judge_chips(valid, flat, peak, offset, quality, limits, status):
+    """Say of every chip whether its peak can be trusted, or why not.
 
     Parameters
     ----------
-    surfaces : (values, peak, peak_dy, peak_dx, valid, flat)
-        As ``ftrack.kernels.correlate.Surfaces``, (chip, row, column, ...), chips ascending.
+    valid, flat, peak : (chip, row, column)
+        See ``ftrack.kernels.layout.Peaks``; chips ascending.
+    offset : (dy, dx)
+        Where the peaks are, px, (chip, row, column).
     quality : (ratio, bounded)
-        Peak ratio and bound of the peak, (chip, row, column); see ``second_peaks``.
-    images : (reference, secondary, weights)
-        Padded images, float32, NaN = no data; the weights of interpolation.
-    geometry : (sizes, corner, spacing, radius, margin)
-        Chip sizes, px; place of the first node in the padded reference, px; node spacing; search radius; how far
-        the secondary reaches beyond the reference.
-    limits : (min_valid, min_correlation, min_peak_ratio, max_error, subpixel)
-        Limits of a measurement, and how the peak is refined.
-    wanted : bool (row, column)
-        Nodes to fill.
-    out : float32 (8, row, column)
-        Result, in the order of ``ftrack.schema.MOTION``.
+        Peak ratio and bound of the peaks.
+    limits : (min_valid, min_correlation, min_peak_ratio)
+        Limits of a measurement.
+    status : uint8 (chip, row, column)
+        Result: ``MEASURED``, or the reason why not.
     """
-    sizes = geometry[0]
-    room = np.empty(room_for(sizes[-1]))
-    for i in range(wanted.shape[0]):
-        for j in range(wanted.shape[1]):
-            if not wanted[i, j]:
-                continue
-            for c in range(sizes.size):
-                status = _judge(surfaces, quality, limits, sizes, c, i, j)
-                if status == MEASURED:
-                    status = _measure(surfaces, quality, images, geometry, limits, (c, i, j), room, out)
-                out[7, i, j] = status
-                if status == MEASURED:
+    dy, dx = offset
+    ratio, bounded = quality
+    for c in range(status.shape[0]):
+        for i in range(status.shape[1]):
+            for j in range(status.shape[2]):
+                if valid[c, i, j] < limits[0]:
+                    said = NO_DATA
+                elif flat[c, i, j]:
+                    said = NO_TEXTURE
+                elif np.isnan(peak[c, i, j]):
+                    said = NO_DATA
+                elif peak[c, i, j] < limits[1]:
+                    said = LOW_CORRELATION
+                elif bounded[c, i, j] == 1:
+                    said = SEARCH_LIMIT
+                elif bounded[c, i, j] == 2:
+                    said = EDGE
+                elif ratio[c, i, j] < limits[2]:
+                    said = AMBIGUOUS
+                else:
+                    said = MEASURED
+                    if c + 1 < status.shape[0] and not np.isnan(peak[c + 1, i, j]):
+                        off = max(abs(dy[c, i, j] - dy[c + 1, i, j]), abs(dx[c, i, j] - dx[c + 1, i, j]))
+                        if off > AGREEMENT:
+                            said = AMBIGUOUS
+                status[c, i, j] = said
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def fit_axis(before: float, centre: float, after: float, gaussian: bool, pixels: float) -> tuple[float, float]:
+    """Fit a parabola, or through logarithms a Gaussian, to three coefficients.
+
+    Returns the offset from the middle one and its one-sigma error, px, which follows from the curvature of the peak and
+    the noise that a coefficient below one implies; NaN where there is no maximum.
+    """
+    b, c, a = np.float64(before), np.float64(centre), np.float64(after)
+    curvature = 2.0 * c - b - a
+    if not (curvature > 0.0 and c > 0.0):
+        return np.nan, np.nan
+    noise = np.sqrt(max(0.0, 1.0 - c * c) / (c * curvature * pixels))
+    if gaussian and b > 0.0 and a > 0.0:
+        b, c, a = np.log(b), np.log(c), np.log(a)
+        if 2.0 * c - a - b > 0.0:
+            return 0.5 * (a - b) / (2.0 * c - a - b), noise
+    return 0.5 * (a - b) / curvature, noise
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def fit_peaks(around, offset, pixels, gaussian, max_error, status, chosen, found):
+    """Fit the peak of the smallest chip that is certain, at every node.
+
+    Parameters
+    ----------
+    around : float32 (chip, row, column, 3, 3)
+        Coefficients around the peaks.
+    offset : (dy, dx)
+        Where the peaks are, px, (chip, row, column).
+    pixels : float64 (chip, row, column)
+        Valid pixels of the chips.
+    gaussian : bool
+        Fit a Gaussian, not a parabola.
+    max_error : float
+        Largest estimated error, px; chips whose fit is worse get the status ``ERROR_TOO_LARGE``.
+    status : uint8 (chip, row, column)
+        From ``judge_chips``; changed.
+    chosen : int8 (row, column)
+        Result: the chip, -1 where there is none.
+    found : float64 (4, row, column)
+        Result: dx, dy and their one-sigma errors, px.
+    """
+    dy, dx = offset
+    for i in range(chosen.shape[0]):
+        for j in range(chosen.shape[1]):
+            chosen[i, j] = -1
+            for p in range(4):
+                found[p, i, j] = np.nan
+            for c in range(status.shape[0]):
+                if status[c, i, j] != MEASURED:
+                    continue
+                near = around[c, i, j]
+                x, x_error = fit_axis(near[1, 0], near[1, 1], near[1, 2], gaussian, pixels[c, i, j])
+                y, y_error = fit_axis(near[0, 1], near[1, 1], near[2, 1], gaussian, pixels[c, i, j])
+                if not (abs(x) <= 1.0 and abs(y) <= 1.0):
+                    status[c, i, j] = DIVERGED
+                elif not (x_error <= max_error and y_error <= max_error):
+                    status[c, i, j] = ERROR_TOO_LARGE
+                else:
+                    chosen[i, j] = c
+                    found[0, i, j], found[1, i, j] = dx[c, i, j] + x, dy[c, i, j] + y
+                    found[2, i, j], found[3, i, j] = x_error, y_error
                     break
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _judge(surfaces, quality, limits, sizes, c, i, j):
-    """Say whether the peak of one chip can be trusted, or why not."""
-    _, peak, peak_dy, peak_dx, valid, flat = surfaces
-    ratio, bounded = quality
-    if valid[c, i, j] < limits[0]:
-        return NO_DATA
-    if flat[c, i, j]:
-        return NO_TEXTURE
-    if np.isnan(peak[c, i, j]):
-        return NO_DATA
-    if peak[c, i, j] < limits[1]:
-        return LOW_CORRELATION
-    if bounded[c, i, j] == 1:
-        return SEARCH_LIMIT
-    if bounded[c, i, j] == 2:
-        return EDGE
-    if ratio[c, i, j] < limits[2]:
-        return AMBIGUOUS
-    if c + 1 < sizes.size and not np.isnan(peak[c + 1, i, j]):
-        off = max(abs(peak_dy[c, i, j] - peak_dy[c + 1, i, j]), abs(peak_dx[c, i, j] - peak_dx[c + 1, i, j]))
-        if off > AGREEMENT:
-            return AMBIGUOUS
-    return MEASURED
+def explains(correlation: float, peak: float, far: bool) -> bool:
+    """Say whether a solution explains the chip well enough; one that is far from the whole-pixel peak must do so better than the peak."""
+    left, left_before = 1.0 - correlation * correlation, 1.0 - peak * peak
+    return left_before >= BETTER * left if far else left <= BETTER * left_before + SLACK
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _explains(likeness, peak, distance):
-    """Say whether a solution explains the chip well enough for its distance from the whole-pixel peak."""
-    left, left_before = 1.0 - likeness * likeness, 1.0 - peak * peak
-    return left_before >= BETTER * left if distance > NEAR else left <= BETTER * left_before + SLACK
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _measure(surfaces, quality, images, geometry, limits, where, room, out):
-    """Refine one peak and write it down, or say why it cannot be."""
-    values, peak, peak_dy, peak_dx, _, _ = surfaces
-    sizes, corner, spacing, radius, margin = geometry
-    c, i, j = where
-    size = sizes[c]
-    y, x = peak_dy[c, i, j], peak_dx[c, i, j]
-    pixels = np.float64(size * size) * surfaces[4][c, i, j]
-    dy, dx, sy, sx = fit_peak(values[c, i, j], y, x, limits[4] == GAUSSIAN, pixels)
-    if limits[4] == LEAST_SQUARES:
-        top, left = corner + i * spacing - size // 2, corner + j * spacing - size // 2
-        start = (y - radius + (dy if abs(dy) <= 1.0 else 0.0), x - radius + (dx if abs(dx) <= 1.0 else 0.0))
-        corners = (top + margin, left + margin, top + margin + radius, left + margin + radius)
-        dy, dx, sy, sx, likeness = refine_chip(images[0], images[1], corners, size, start, room, images[2])
-        dy, dx = dy - (y - radius), dx - (x - radius)
-        if np.isnan(dy) or np.isnan(dx) or not _explains(likeness, peak[c, i, j], max(abs(dy), abs(dx))):
-            return DIVERGED
-    elif not (abs(dy) <= 1.0 and abs(dx) <= 1.0):
+def _trust(found, peak, y, x, max_error):
+    """Say whether a solution belongs to its peak, or why not."""
+    distance = max(abs(found[0] - x), abs(found[1] - y))
+    far = distance > NEAR + ERRORS * max(found[2], found[3])
+    if not (distance <= REACH and explains(found[4], peak, far)):
         return DIVERGED
-    if not (sx <= limits[3] and sy <= limits[3]):
-        return ERROR_TOO_LARGE
-    out[0, i, j], out[1, i, j] = x - radius + dx, y - radius + dy
-    out[2, i, j], out[3, i, j] = peak[c, i, j], quality[0][c, i, j]
-    out[4, i, j], out[5, i, j] = sx, sy
-    out[6, i, j] = size
-    return MEASURED
+    return MEASURED if found[2] <= max_error and found[3] <= max_error else ERROR_TOO_LARGE
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def solve_nodes(sums, blocks, field, peaks, limits, status, chosen, together, found):
+    """Solve every node by the sums of its blocks.
+
+    A peak that is ambiguous by itself is taken where it lies on the field that its neighbours give.
+
+    Parameters
+    ----------
+    sums : float64 (block row, block column, PLANES)
+        From ``ftrack.kernels.normal.block_sums``.
+    blocks : (side, step, counts, starts)
+        See ``ftrack.kernels.layout.Layout``.
+    field : float64 (2, row, column)
+        Displacement (dx, dy) at the nodes along which the secondary was drawn back, px; NaN where nothing is known.
+    peaks : (peak, dy, dx)
+        Of every chip, (chip, row, column).
+    limits : (least share of pixels, largest error)
+        Limits of a solution.
+    status : uint8 (chip, row, column)
+        What is known of the chips; changed where a solution fails.
+    chosen : int8 (row, column)
+        The chip to begin with, -1 = none; changed to the chip that was solved, or -1.
+    together : bool (row, column)
+        Result: the node was solved.
+    found : float64 (FIELDS, row, column)
+        Result.
+    """
+    side, step, counts, starts = blocks
+    peak, dy, dx = peaks
+    total, turned, one = np.empty(PLANES), np.empty(TURNED), np.empty(FIELDS)
+    for i in range(chosen.shape[0]):
+        for j in range(chosen.shape[1]):
+            together[i, j] = False
+            for p in range(FIELDS):
+                found[p, i, j] = np.nan
+            centre = (field[0, i, j], field[1, i, j])
+            for c in range(max(chosen[i, j], 0), counts.size):
+                y, x = float(dy[c, i, j]), float(dx[c, i, j])
+                confirmed = status[c, i, j] == AMBIGUOUS and abs(x - centre[0]) <= NEAR and abs(y - centre[1]) <= NEAR
+                if status[c, i, j] != MEASURED and not confirmed:
+                    continue
+                size, said = side * counts[c], DIVERGED
+                add_blocks(sums, starts[c] + i * step, starts[c] + j * step, counts[c], centre, total, turned)
+                known = centre[0] == centre[0] and total[N] >= limits[0] * size * size
+                if known and solve_chip(total, turned, centre, one) and max(abs(one[0] - centre[0]), abs(one[1] - centre[1])) <= STEP:
+                    said = _trust(one, peak[c, i, j], y, x, limits[1])
+                status[c, i, j] = said
+                if said == MEASURED:
+                    together[i, j], chosen[i, j] = True, c
+                    for p in range(FIELDS):
+                        found[p, i, j] = one[p]
+                    break
+            if not together[i, j]:
+                chosen[i, j] = -1
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def find_bends(sums, blocks, smoothed, bent, chosen, together, noise, out):
+    """Find by how much the displacement of a chip's centre differs from its mean over the chip, which is what was solved.
+
+    Parameters
+    ----------
+    sums, blocks, chosen, together
+        See ``solve_nodes``.
+    smoothed : float64 (2, row, column)
+        The solved field, smoothed, at the nodes, px.
+    bent : float64 (2, block row, block column)
+        The same at the centres of the blocks.
+    noise : float64 (row, column)
+        Noise in the squared gradients, per pixel.
+    out : float64 (2, row, column)
+        Result, px; zero for nodes that were not solved together.
+    """
+    _, step, counts, starts = blocks
+    for i in range(chosen.shape[0]):
+        for j in range(chosen.shape[1]):
+            out[0, i, j], out[1, i, j] = 0.0, 0.0
+            if together[i, j]:
+                c, centre = chosen[i, j], (smoothed[0, i, j], smoothed[1, i, j])
+                bend = bend_of_chip(sums, bent, starts[c] + i * step, starts[c] + j * step, counts[c], centre, noise[i, j])
+                if np.isfinite(bend[0]) and np.isfinite(bend[1]):
+                    out[0, i, j], out[1, i, j] = bend[0], bend[1]

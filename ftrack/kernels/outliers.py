@@ -166,3 +166,39 @@ def judge(
             box = window(usable.shape, y, x, radius)
             if changed[box[0] : box[1], box[2] : box[3]].any():
                 kept[y, x] = _passes(vectors, usable, (y, x), box, limits, implied)
+
+
+@njit(nogil=True, cache=True)
+def find_uncertain(errors: np.ndarray, usable: np.ndarray, radius: int, share: float, ratio: float, uncertain: np.ndarray) -> None:
+    """Find nodes that are much less certain than the better ones around them: their chip straddles ground that has changed.
+
+    Parameters
+    ----------
+    errors : float64 (row, column)
+        Estimated error of the vectors, px.
+    usable : bool (row, column)
+        Nodes with a vector.
+    radius : int
+        Reach of the window of neighbours, nodes.
+    share : float
+        Which of the neighbours' errors, from the smallest (0) to the largest (1), a node is compared with.
+    ratio : float
+        How much larger its own error may be.
+    uncertain : bool (row, column)
+        Result.
+    """
+    rows, columns = usable.shape
+    for i in range(rows):
+        for j in range(columns):
+            uncertain[i, j] = False
+            if not usable[i, j]:
+                continue
+            limit = errors[i, j] / ratio
+            there, below = 0, 0
+            for v in range(max(0, i - radius), min(rows, i + radius + 1)):
+                for u in range(max(0, j - radius), min(columns, j + radius + 1)):
+                    if usable[v, u]:
+                        there += 1
+                        if errors[v, u] < limit:
+                            below += 1
+            uncertain[i, j] = below > share * there

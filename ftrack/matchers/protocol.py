@@ -8,14 +8,17 @@ import numpy as np
 
 
 class Prior(NamedTuple):
-    """The displacement to expect, in pixels to the right and down: one number, or one per node."""
+    """The displacement to expect, in pixels to the right and down: one number, or one per node and node of the matcher's margin."""
 
     dx: float | np.ndarray = 0.0
     dy: float | np.ndarray = 0.0
 
 
 class Matcher(Protocol):
-    """A matcher of one's own needs these three and works everywhere NCC does."""
+    """A matcher of one's own needs these three and works everywhere NCC does.
+
+    If it has a number ``margin`` too, arrays of the prior come with as many more nodes on every side.
+    """
 
     @property
     def spacing(self) -> int:
@@ -35,7 +38,7 @@ class Matcher(Protocol):
         rows, columns : int64 (n,), (m,)
             Pixel corners of the node rows and columns. Pixels that a node needs beyond the images count as no data.
         prior : Prior
-            Expected displacement, px; arrays are (n, m).
+            Expected displacement, px; arrays are (n, m), and wider by the margin on every side if the matcher has one.
 
         Returns
         -------

@@ -1,0 +1,118 @@
+"""Displacement below one pixel for every chip, from the sums of its blocks: least squares on the grey values.
+
+The secondary W has been drawn back along a first field u. With the reference R, the gradients of their mean, a gain and
+an offset, ``W = gain * (R + gradient . (u - d)) + offset`` is solved for the displacement d of each chip. Noise makes
+gradients look steeper than they are; how much follows from the correlation, and is taken out of the normal matrix
+(errors in variables, Fuller 1987), so that neither the solution nor its error is too small.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from ftrack.kernels.deform import NOISE_IN_DERIVATIVE
+from ftrack.kernels.normal import DX, DY, RR, RW, RX, RY, SUMS, WW, XW, XX, XY, YW, YY, N, R, W, X, Y
+
+FIELDS = 6
+"""What a solution is: dx, dy, their one-sigma errors (px), correlation of the fitted chips, noise in the squared gradients per pixel."""
+
+TURNED = 4
+"""Sums of squared gradients times displacement along x and y, and of displacement alone."""
+
+LEAST_SHARE = 0.75
+"""Share of the squared gradients that is signal, at the least: what differs between images of real ground is not only white noise."""
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def add_blocks(sums, top, left, count, centre, total, turned):
+    """Add the blocks of a chip: its sums, and its squared gradients times the blocks' displacement less that of the centre."""
+    for p in range(SUMS):
+        total[p] = 0.0
+    for p in range(TURNED):
+        turned[p] = 0.0
+    for i in range(top, top + count):
+        for j in range(left, left + count):
+            block = sums[i, j]
+            if block[N] == 0.0:
+                continue
+            dx, dy = block[DX] - centre[0], block[DY] - centre[1]
+            for p in range(SUMS):
+                total[p] += block[p]
+            turned[0] += block[XX] * dx + block[XY] * dy
+            turned[1] += block[XY] * dx + block[YY] * dy
+            turned[2] += block[N] * dx
+            turned[3] += block[N] * dy
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def solve_chip(q, turned, centre, found):
+    """Solve for the displacement of one chip; False where there is none.
+
+    Parameters
+    ----------
+    q, turned : float64 (PLANES,), (TURNED,)
+        From ``add_blocks``.
+    centre : (float, float)
+        Displacement (dx, dy), px, from which ``turned`` is counted.
+    found : float64 (FIELDS,)
+        Result.
+    """
+    n = q[N]
+    r, x, y, w = q[R] / n, q[X] / n, q[Y] / n, q[W] / n
+    rr, rx, ry, rw, ww = q[RR] - n * r * r, q[RX] - n * r * x, q[RY] - n * r * y, q[RW] - n * r * w, q[WW] - n * w * w
+    if not (rr > 0.0 and ww > 0.0 and rw > 0.0):
+        return False
+    gain = np.sqrt(ww / rr)
+    a, b, c = q[XX] - n * x * x - rx * rx / rr, q[XY] - n * x * y - rx * ry / rr, q[YY] - n * y * y - ry * ry / rr
+    e, f = q[XW] - n * x * w - rx * rw / rr, q[YW] - n * y * w - ry * rw / rr
+    determinant = a * c - b * b
+    if not determinant > 0.0:
+        return False
+    left = ww - rw * rw / rr - (e * (c * e - b * f) + f * (a * f - b * e)) / determinant
+    correlation = np.sqrt(min(max(1.0 - left / ww, 0.0), 1.0))
+    variance = (1.0 - correlation) * rr / n
+    noise = 0.5 * variance * NOISE_IN_DERIVATIVE
+    a, c = max(a - noise * n, LEAST_SHARE * a), max(c - noise * n, LEAST_SHARE * c)
+    determinant = a * c - b * b
+    if not determinant > 0.0:
+        b, determinant = 0.0, a * c
+    u, v = turned[0] - noise * turned[2] - e / gain, turned[1] - noise * turned[3] - f / gain
+    found[0] = centre[0] + (c * u - b * v) / determinant
+    found[1] = centre[1] + (a * v - b * u) / determinant
+    found[2] = np.sqrt(2.0 * variance * c / determinant)
+    found[3] = np.sqrt(2.0 * variance * a / determinant)
+    found[4] = correlation
+    found[5] = noise
+    return found[0] == found[0] and found[1] == found[1]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def bend_of_chip(sums, bent, top, left, count, centre, noise):
+    """Return by how much a smooth field at the chip's centre differs from its mean over the chip, weighed as the solution weighs it.
+
+    Parameters
+    ----------
+    sums : float64 (block row, block column, PLANES)
+        From ``block_sums``.
+    bent : float64 (2, block row, block column)
+        The smooth field at the centres of the blocks, px.
+    top, left, count : int
+        First block of the chip, and blocks along its side.
+    centre : (float, float)
+        The smooth field (dx, dy) at the chip's centre, px.
+    noise : float
+        Noise in the squared gradients, per pixel.
+    """
+    a, b, c, u, v = 0.0, 0.0, 0.0, 0.0, 0.0
+    for i in range(top, top + count):
+        for j in range(left, left + count):
+            block = sums[i, j]
+            dx, dy = bent[0, i, j] - centre[0], bent[1, i, j] - centre[1]
+            xx, xy, yy = block[XX] - noise * block[N], block[XY], block[YY] - noise * block[N]
+            a, b, c = a + xx, b + xy, c + yy
+            u, v = u + xx * dx + xy * dy, v + xy * dx + yy * dy
+    determinant = a * c - b * b
+    if not determinant > 0.0:
+        return 0.0, 0.0
+    return -(c * u - b * v) / determinant, -(a * v - b * u) / determinant
