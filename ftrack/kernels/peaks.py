@@ -93,6 +93,7 @@ def fit_peak(surface: np.ndarray, y: int, x: int, gaussian: bool, pixels: float)
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def fit_axis(before: float, centre: float, after: float, gaussian: bool, pixels: float) -> tuple[float, float]:
+    """Fit a parabola or a Gaussian to three coefficients: offset from the middle one and its one-sigma error, px."""
     curvature = 2.0 * centre - before - after
     if not (curvature > 0.0 and centre > 0.0):
         return np.nan, np.nan
