@@ -122,7 +122,7 @@ def cut_cells(search: Search) -> list[tuple[Cell, np.ndarray]]:
         for j in range(len(along) - 1):
             cell = (int(down[i]), int(down[i + 1]), int(along[j]), int(along[j + 1]))
             union = np.array([low[0, i, j], high[0, i, j], low[1, i, j], high[1, i, j]])
-            cells += [(cell, union)] if alike else _cut_further(cell, union, search, some, widest)
+            cells += [(cell, union)] if alike else _cut_further(cell, union, search, np.asarray(some), widest)
     return [(cell, union) for cell, union in cells if union[1] > union[0]]
 
 

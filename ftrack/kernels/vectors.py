@@ -167,8 +167,7 @@ def make_merge(push: bool, levelled: bool) -> Any:
     return merge
 
 
-@intrinsic
-def normalise(typing_context, numbers, sums, mean, inverse, pitch, total, scale, rows, reach, first, last, out, width, top):
+def _make_normalise(typing_context, numbers, sums, mean, inverse, pitch, total, scale, rows, reach, first, last, out, width, top):
     """Turn lines of sums into coefficients, ``(sums - total * mean) * scale * inverse``; keep the highest of each row in ``top``.
 
     All are places in one array; lines of sums lie ``reach`` apart, those of boxes ``pitch``, those of the result
@@ -209,6 +208,9 @@ def normalise(typing_context, numbers, sums, mean, inverse, pitch, total, scale,
     return signature, build
 
 
+normalise: Any = intrinsic(_make_normalise)
+
+
 def _larger(builder: Any, a: Any, b: Any) -> Any:
     return builder.select(builder.fcmp_ordered(">", a, b), a, b)
 
@@ -226,8 +228,7 @@ def _highest_lane(builder: Any, value: Any) -> Any:
 _DOUBLES = ir.VectorType(ir.DoubleType(), LANES)
 
 
-@intrinsic
-def merge_boxes(typing_context, sums, one, other, out, squares, weight, share1, share2, differences, d_at, count):
+def _make_merge_boxes(typing_context, sums, one, other, out, squares, weight, share1, share2, differences, d_at, count):
     """Merge the sums and squared deviations of two boxes at ``count`` places; keep the difference of their means.
 
     ``d = sums[one] * share1 - sums[other] * share2``, ``sums[out] = sums[one] + sums[other]`` and
@@ -261,8 +262,10 @@ def merge_boxes(typing_context, sums, one, other, out, squares, weight, share1, 
     return signature, build
 
 
-@intrinsic
-def highest_maximum(typing_context, numbers, above, at, below, first, last, left, right):
+merge_boxes: Any = intrinsic(_make_merge_boxes)
+
+
+def _make_highest_maximum(typing_context, numbers, above, at, below, first, last, left, right):
     """Return the highest local maximum of a row between ``first`` and ``last`` that is not between ``left`` and ``right``.
 
     ``above``, ``at`` and ``below`` are the places of three rows; ``NONE`` where there is no maximum. One number on each
@@ -291,3 +294,6 @@ def highest_maximum(typing_context, numbers, above, at, below, first, last, left
         return _highest_lane(builder, best)
 
     return signature, build
+
+
+highest_maximum: Any = intrinsic(_make_highest_maximum)

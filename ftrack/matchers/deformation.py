@@ -17,6 +17,7 @@ from ftrack.kernels.layout import Layout
 from ftrack.kernels.normal import LANES, PLANES, block_sums, draw_back
 from ftrack.kernels.smooth import at_blocks, bell, keep_coherent, smooth
 from ftrack.kernels.solve import FIELDS
+from ftrack.schema import Status
 
 FIRST_WIDTH, FIRST_RADIUS = 0.25, 0.5
 """Width and radius of the Gaussian that smooths the peaks into a first field, in smallest chips."""
@@ -32,6 +33,9 @@ POOL_WIDTH, POOL_RADIUS = 0.25, 0.5
 
 BEND_NOISE = 0.18
 """Bends are believed as far as their mean square exceeds this share of that of the errors: twice what noise alone makes."""
+
+AGREED = 0.2
+"""Two solutions, the second along the field of the first, differ by no more than this where the chip has found its match, px."""
 
 SHARE, STEEP = 0.6, 0.15
 """A peak counts for the field where this share of its neighbours agrees, to a pixel or this change per pixel."""
@@ -56,7 +60,7 @@ class Scales(NamedTuple):
     @property
     def margin(self) -> int:
         """Nodes that a node needs on every side."""
-        return 2 * self.apron + self.first + self.bend + self.settle + 2 * self.pool + 1
+        return 3 * self.apron + 2 * self.first + self.bend + self.settle + 2 * self.pool + 1
 
 
 def scales_of(chip_sizes: tuple[int, ...], spacing: int) -> Scales:
@@ -102,21 +106,26 @@ def solve_tile(
         See ``ftrack.kernels.solve``.
     """
     spacing, sizes = layout.step * layout.side, tuple(int(c) * layout.side for c in layout.counts)
-    scales = scales_of(sizes, spacing)
-    known = found.chosen >= 0
-    coherent = np.empty_like(known)
-    keep_coherent(found.fitted, known, max(1.0, STEEP * spacing), SHARE, coherent)
-    field = np.empty_like(found.fitted)
-    smooth(found.fitted, coherent, bell(FIRST_WIDTH * sizes[0] / spacing, scales.first), field)
+    scales, known = scales_of(sizes, spacing), found.chosen >= 0
+    values, usable = found.fitted, np.empty_like(known)
+    keep_coherent(values, known, max(1.0, STEEP * spacing), SHARE, usable)
     height, width = (n * layout.side for n in layout.shape)
     start = max(sizes) // 2 - scales.apron * spacing
-    place = (start, start, spacing)
     planes, sums, used = np.zeros((6, height, width + LANES), np.float32), np.empty((*layout.shape, PLANES)), _used_rows(layout)
-    draw_back(reference, secondary, corner, _widened(field, scales.apron), place, WEIGHTS, used, layout.side, planes)
-    block_sums(planes, layout.side, used, sums)
     blocks = (layout.side, layout.step, layout.counts.astype(np.int64), layout.starts.astype(np.int64))
-    together, solved = np.empty_like(known), np.empty((FIELDS, *known.shape))
-    solve_nodes(sums, blocks, field, found.peaks, limits, found.status, found.chosen, together, solved)
+    field, solutions = np.empty_like(values), []
+    for _ in range(2):
+        smooth(values, usable, bell(FIRST_WIDTH * sizes[0] / spacing, scales.first), field)
+        wide, place = _widened(field, scales.apron), (start, start, spacing)
+        draw_back(reference, secondary, corner, wide, place, WEIGHTS, used, layout.side, planes)
+        block_sums(planes, layout.side, used, sums)
+        status, chosen, usable, solved = found.status.copy(), found.chosen.copy(), np.empty_like(known), np.empty((FIELDS, *known.shape))
+        solve_nodes(sums, blocks, field, found.peaks, limits, status, chosen, usable, solved)
+        values = solved[:2].copy()
+        solutions.append(values)
+    together = usable & ~(np.abs(solutions[1] - solutions[0]).max(0) > AGREED)
+    found.status[:], found.chosen[:] = status, chosen
+    _forget(found, usable & ~together)
     _unbend(sums, layout, (blocks, scales, max(sizes)), field, found.chosen, together, solved)
     _settle(layout, scales, together, solved)
     return solved
@@ -125,6 +134,15 @@ def solve_tile(
 def _widened(field: np.ndarray, count: int) -> np.ndarray:
     """Carry the outermost nodes of a field on, float32; zero where nothing is known."""
     return np.pad(np.nan_to_num(field), ((0, 0), (count, count), (count, count)), mode="edge").astype(np.float32)
+
+
+def _forget(found: Peaked, where: np.ndarray) -> None:
+    """Take the chip from nodes whose solution has not settled."""
+    chip = np.maximum(found.chosen, 0).astype(np.int64)[None]
+    said = np.take_along_axis(found.status, chip, 0)
+    np.put_along_axis(found.status, chip, np.where(where, Status.DIVERGED, said).astype(np.uint8), 0)
+    found.status[-1][where] = Status.DIVERGED
+    found.chosen[where] = -1
 
 
 def _unbend(
