@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -12,8 +13,8 @@ from ftrack.kernels.chain import DOWN, FIRST, HEIGHT, RIGHT, SECOND, chain_for, 
 from ftrack.kernels.gaps import PLANES, Gaps, sweep_gaps
 from ftrack.kernels.layout import Layout
 from ftrack.kernels.moments import Chips, sum_flags
-from ftrack.kernels.sweep import BACK, CHIP, LINE, MASK, PLANE, RING, START, Nodes, Places, Shape, sweep_cell
-from ftrack.kernels.vectors import GROUPS, LANES, WIDEST
+from ftrack.kernels.sweep import BACK, CHIP, LINE, MASK, PLANE, RING, START, Nodes, Places, Shape, offsets_for, sweep_cell
+from ftrack.kernels.vectors import LANES
 
 PLAIN, LEVELLED, GAPPY = 1, 2, 3
 """How the sums of a chip are formed: as they are, with the means taken out, or over the pixels that both images have."""
@@ -94,20 +95,13 @@ def tables_of(layout: Layout) -> Tables:
     return Tables(table, *chain_of_pixels(chain, layout.side), of_chip, int(kept.sum()), int(down.sum()))
 
 
-def cut_offsets(height: int, width: int) -> tuple[int, int, int, int]:
-    """Return how offsets are cut into parts: panels along x, vectors of a panel, bands along y, rows of a band."""
-    panels = -(-width // WIDEST)
-    vectors = -(-width // (panels * LANES))
-    return panels, vectors, -(-height // GROUPS[vectors]), GROUPS[vectors]
-
-
 def cut_cells(search: Search) -> list[tuple[Cell, np.ndarray]]:
     """Cut the nodes into cells, and return with each the first and last row and column of all its windows.
 
     Cells are cut in four as long as their windows lie far apart.
     """
     rows, columns = search.mode.shape[1:]
-    some = search.mode.any(0)
+    some = np.asarray(search.mode.any(0))
     if not some.any():
         return []
     widest = int((search.span[:, 1] - search.span[:, 0])[some].max())
@@ -122,7 +116,7 @@ def cut_cells(search: Search) -> list[tuple[Cell, np.ndarray]]:
         for j in range(len(along) - 1):
             cell = (int(down[i]), int(down[i + 1]), int(along[j]), int(along[j + 1]))
             union = np.array([low[0, i, j], high[0, i, j], low[1, i, j], high[1, i, j]])
-            cells += [(cell, union)] if alike else _cut_further(cell, union, search, np.asarray(some), widest)
+            cells += [(cell, union)] if alike else _cut_further(cell, union, search, some, widest)
     return [(cell, union) for cell, union in cells if union[1] > union[0]]
 
 
@@ -150,7 +144,7 @@ def _cut_further(cell: Cell, union: np.ndarray, search: Search, some: np.ndarray
 def shape_of(cell: Cell, union: np.ndarray, layout: Layout) -> Shape:
     """Return how a cell is cut into blocks and parts of its offsets."""
     rows, columns = ((cell[k + 1] - cell[k] - 1) * layout.step + int(layout.counts[-1]) for k in (0, 2))
-    parts = cut_offsets(int(union[1] - union[0]), int(union[3] - union[2]))
+    parts = offsets_for(int(union[1] - union[0]), int(union[3] - union[2]))
     return Shape(layout.side, layout.step, rows, columns, *parts, int(union[0]), int(union[2]))
 
 
@@ -222,21 +216,76 @@ def measure_cell(tile: Tile, search: Search, cell: Cell, union: np.ndarray, tabl
 def _measure_strip(tile: Tile, search: Search, what: tuple[Cell, np.ndarray, int], places: Places, tables: Tables, result: Result) -> None:
     """Find the peaks of some columns of a cell by sums of one kind."""
     cell, union, kind = what
-    nodes = (slice(None), slice(cell[0], cell[1]), slice(cell[2], cell[3]))
-    todo = search.mode[nodes] == kind
+    shape = shape_of(cell, union, tile.layout)
+    here = (slice(None), slice(cell[0], cell[1]), slice(cell[2], cell[3]))
+    valid, total, scale = (np.ascontiguousarray(part[here]) for part in (tile.chips.valid, tile.chips.total, tile.chips.scale))
+    chips = tile.chips._replace(valid=valid, total=total, scale=scale)
+    span = search.span[cell[0] : cell[1], :, cell[2] : cell[3]] - np.array([shape.dy, shape.dy, shape.dx, shape.dx])[:, None]
+    chosen = search.mode[here] == kind
+    blocks = tuple(slice(cell[k] * shape.step, cell[k] * shape.step + n) for k, n in ((0, shape.rows), (2, shape.columns)))
+    weight = np.ascontiguousarray(chips.weight[(slice(None), *blocks)])
+    for todo, levels, total, scale in _passes(tile, cell, shape, chips, blocks, chosen, kind):
+        nodes = Nodes(mark_needed(todo, tables, tile.layout, shape), todo, span, levels, weight, total, scale)
+        found = np.full((*todo.shape, 14), np.nan, np.float32)
+        keep = np.full((*todo.shape, *result.keep.shape[3:]) if result.keep.size else (0,) * 5, np.nan, np.float32)
+        if kind == GAPPY:
+            sweep_gaps(tile.numbers, shape, places, tables.blocks, nodes, _gaps(tile, shape, tables, _images(tile)), (found, keep))
+        else:
+            sweep_cell(tile.numbers, shape, places, tables.blocks, nodes, found, keep)
+        result.found[here][todo] = found[todo]
+        if result.keep.size:
+            result.keep[here][todo] = keep[todo]
+
+
+Pass = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+def _passes(tile: Tile, cell: Cell, shape: Shape, chips: Chips, blocks: tuple[slice, ...], todo: np.ndarray, kind: int) -> Iterator[Pass]:
+    """Return which chips of a strip are done together, with what is taken out of the blocks, and the chips' totals and scales.
+
+    Blocks of the secondary without pixels at offset zero take a level from the chip that they are needed for, so coarse
+    that most chips agree on it.
+    """
     if not todo.any():
         return
-    shape = shape_of(cell, union, tile.layout)
-    job = _nodes(tile, cell, shape, tables, search, todo, kind)
-    found = np.full((*todo.shape, 14), np.nan, np.float32)
-    keep = np.full((*todo.shape, *result.keep.shape[3:]) if result.keep.size else (0,) * 5, np.nan, np.float32)
-    if kind == GAPPY:
-        sweep_gaps(tile.numbers, shape, places, tables.blocks, job, _gaps(tile, shape, tables, _images(tile)), (found, keep))
-    else:
-        sweep_cell(tile.numbers, shape, places, tables.blocks, job, found, keep)
-    result.found[nodes][todo] = found[todo]
-    if result.keep.size:
-        result.keep[nodes][todo] = keep[todo]
+    if kind == PLAIN:
+        yield todo, np.zeros((2, 0, 0)), chips.total, chips.scale
+        return
+    level, (other, some) = chips.level[blocks], _level_of_secondary(tile, cell, shape)
+    if kind == LEVELLED:
+        yield todo, np.stack([level, np.where(some, other, level)]), np.zeros_like(chips.total), chips.scale
+        return
+    pixels = np.maximum(chips.valid * np.square(tile.layout.counts * shape.side)[:, None, None], 1.0)
+    means = np.stack([chips.total / pixels, np.zeros_like(chips.total)])
+    missing = np.zeros(todo.shape, np.bool_)
+    for c in range(len(todo)):
+        present = _windows(some, tile.layout, c, todo.shape[1:])
+        count = present.sum((2, 3))
+        total = np.where(present, _windows(other, tile.layout, c, todo.shape[1:]), 0.0).sum((2, 3))
+        means[1, c] = np.where(count > 0, total / np.maximum(count, 1), means[0, c])
+        missing[c] = count < tile.layout.counts[c] ** 2
+    coarse = np.exp2(np.ceil(np.log2(8.0 / (chips.scale * np.sqrt(pixels)))))
+    rough = np.where(missing, np.rint(means[1] / coarse) * coarse, 0.0)
+    for value in np.unique(rough[todo]):
+        yield todo & (rough == value), np.stack([level, np.where(some, other, value)]), *means[::-1].astype(np.float32)
+
+
+def _windows(blocks: np.ndarray, layout: Layout, chip: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the blocks of every chip of one size: (row, column, block row, block column)."""
+    count, start = int(layout.counts[chip]), int(layout.starts[chip])
+    rows, columns = (slice(start, start + (n - 1) * layout.step + 1, layout.step) for n in shape)
+    return np.lib.stride_tricks.sliding_window_view(blocks, (count, count))[rows, columns]
+
+
+def _level_of_secondary(tile: Tile, cell: Cell, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean of every block of the secondary at offset zero, and whether it has any pixels."""
+    side = shape.side
+    size = (shape.rows * side, shape.columns * side)
+    y, x = (cell[k] * side * shape.step + tile.far for k in (0, 2))
+    image = tile.numbers[tile.r_valid.size : _images(tile)].reshape(tile.s_valid.shape)
+    parts = (array[y : y + size[0], x : x + size[1]].reshape(shape.rows, side, shape.columns, side) for array in (image, tile.s_valid))
+    total, count = (part.sum((1, 3), dtype=np.float64) for part in parts)
+    return total / np.maximum(count, 1), count > 0
 
 
 def _fill_boxes(numbers: np.ndarray, places: Places, table: np.ndarray, tables: Tables, kind: int) -> int:
@@ -250,31 +299,6 @@ def _fill_boxes(numbers: np.ndarray, places: Places, table: np.ndarray, tables: 
     sums = np.zeros(size, np.float32 if kind == PLAIN else np.float64)
     far = fill_boxes(numbers, region, tables.pixels, remember, planes, sums, np.zeros(size, np.float32))
     return int(far) if kind == PLAIN else 0
-
-
-def _nodes(tile: Tile, cell: Cell, shape: Shape, tables: Tables, search: Search, todo: np.ndarray, kind: int) -> Nodes:
-    """Return what is to be done in a strip by sums of one kind."""
-    layout, chips = tile.layout, tile.chips
-    nodes = (slice(None), slice(cell[0], cell[1]), slice(cell[2], cell[3]))
-    span = search.span[cell[0] : cell[1], :, cell[2] : cell[3]] - np.array([shape.dy, shape.dy, shape.dx, shape.dx])[:, None]
-    blocks = tuple(slice(cell[k] * layout.step, cell[k] * layout.step + n) for k, n in ((0, shape.rows), (2, shape.columns)))
-    levels, weight = np.zeros((2, 0, 0)), np.zeros((1, 1, 1), np.float32)
-    if kind != PLAIN:
-        levels = np.stack([chips.level[blocks], _level_of_secondary(tile, cell, shape, chips.level[blocks])])
-        weight = np.ascontiguousarray(chips.weight[(slice(None), *blocks)])
-    total = np.ascontiguousarray(chips.total[nodes]) if kind == PLAIN else np.zeros(todo.shape, np.float32)
-    return Nodes(mark_needed(todo, tables, layout, shape), todo, span, levels, weight, total, np.ascontiguousarray(chips.scale[nodes]))
-
-
-def _level_of_secondary(tile: Tile, cell: Cell, shape: Shape, otherwise: np.ndarray) -> np.ndarray:
-    """Return the mean of every block of the secondary at offset zero; ``otherwise`` where it has no pixels."""
-    side = shape.side
-    size = (shape.rows * side, shape.columns * side)
-    y, x = (cell[k] * side * shape.step + tile.far for k in (0, 2))
-    image = tile.numbers[tile.r_valid.size : tile.r_valid.size + tile.s_valid.size].reshape(tile.s_valid.shape)
-    parts = (array[y : y + size[0], x : x + size[1]].reshape(shape.rows, side, shape.columns, side) for array in (image, tile.s_valid))
-    total, count = (part.sum((1, 3), dtype=np.float64) for part in parts)
-    return np.where(count > 0, total / np.maximum(count, 1), otherwise)
 
 
 def _gaps(tile: Tile, shape: Shape, tables: Tables, valid: int) -> Gaps:

@@ -9,11 +9,15 @@ from numba import njit
 
 from ftrack.kernels.boxes import FAINTEST, FLAT
 from ftrack.kernels.chain import DOWN, FIRST, HEIGHT, RIGHT, SECOND, WIDTH
-from ftrack.kernels.sweep import BACK, CHIP, LINE, MASK, RING, START, block_products, write_row
+from ftrack.kernels.sweep import BACK, CHIP, LINE, MASK, RING, START, block_products, clear_tails, write_row
 from ftrack.kernels.vectors import LANES, NONE
 
 PLANES = 6
 """Sums that a chip with gaps needs: products, pairs, first and second moments of both images."""
+
+
+LOST = 3e-6
+"""A spread below this share of the power of centred pixels is lost in the rounding of single precision."""
 
 
 class Gaps(NamedTuple):
@@ -37,6 +41,7 @@ def sweep_gaps(numbers, shape, places, table, nodes, gaps, result):
     reach = shape.vectors * LANES
     line = shape.group * reach
     sums, block = gaps.sums, PLANES * line
+    clear_tails(numbers, shape, places, nodes.todo.shape[0] * nodes.todo.shape[2])
     for i in range(rows):
         numbers[places.highest : places.highest + nodes.todo.shape[0] * nodes.todo.shape[2] * shape.bands * shape.group] = np.float32(NONE)
         for part in range(parts):
@@ -94,7 +99,9 @@ def _multiply(numbers, at, shape, places, levels, gaps, out):
     plane = room + 3 * size
     for p in range(PLANES):
         which, against = (0, 2, 0, 1, 2, 2)[p], (0, 2, 2, 2, 0, 1)[p]
-        block_products(numbers, places.room + which * n, side, room + against * size, across, side, shape.vectors, plane + p * line)
+        block_products(
+            numbers, places.room + which * n, side, numbers, room + against * size, across, side, shape.vectors, numbers, plane + p * line
+        )
     _put_back(numbers[plane : plane + PLANES * line], np.float64(a), np.float64(b), gaps.sums[out : out + PLANES * line])
 
 
@@ -161,19 +168,26 @@ def _score(numbers, sums, out, at, shape, places, table, nodes, least):
         for x in range(reach):
             line_of[x] = np.float32(NONE)
         if x1 > x0:
-            best = _normalise(sums[k + x0 :], line, fewest, numbers[target + x0 : target + x1])
+            levels = np.float64(nodes.scale[c, n, m]), np.float64(nodes.total[c, n, m])
+            best = _normalise(sums[k + x0 :], line, fewest, levels, numbers[target + x0 : target + x1])
             numbers[places.highest + row] = max(numbers[places.highest + row], best)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _normalise(sums, line, fewest, out):
-    """Turn one row of the six sums into coefficients; return the highest."""
+def _normalise(sums, line, fewest, levels, out):
+    """Turn one row of the six sums into coefficients; return the highest.
+
+    There is none where the spread is lost in the rounding of the sums, which were formed less about ``levels``.
+    """
     rs, both, rm, rrm, ms, mss = sums, sums[line:], sums[2 * line :], sums[3 * line :], sums[4 * line :], sums[5 * line :]
+    a, b = levels
     for x in range(out.size):
         share = 1.0 / max(both[x], 1.0)
         r, s = rrm[x] - rm[x] * rm[x] * share, mss[x] - ms[x] * ms[x] * share
+        r_power, s_power = rrm[x] - a * (2.0 * rm[x] - a * both[x]), mss[x] - b * (2.0 * ms[x] - b * both[x])
         least = FAINTEST * both[x]
-        fine = (both[x] >= fewest) & (r > FLAT * FLAT * rrm[x]) & (s > FLAT * FLAT * mss[x]) & (r > least) & (s > least)
+        fine = (both[x] >= fewest) & (r > LOST * r_power + least) & (s > LOST * s_power + least)
+        fine &= (r > FLAT * FLAT * rrm[x]) & (s > FLAT * FLAT * mss[x])
         score = (rs[x] - rm[x] * ms[x] * share) / np.sqrt(r * s if fine else 1.0)
         out[x] = np.float32(score) if fine else np.float32(NONE)
     best = np.float32(NONE)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from ftrack.kernels.scan import NONE, QUANTUM
-from ftrack.kernels.vectors import NONE as ABSENT
-from ftrack.kernels.vectors import highest_maximum
+from ftrack.kernels.vectors import NONE, highest_maximum
 
 EXCLUSION = 2
 """Offsets this near to the peak belong to it and are not searched for a second one, px."""
@@ -17,102 +15,13 @@ HIGHEST_RATIO = np.float32(100.0)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def second_peaks(
-    values: np.ndarray, peak: np.ndarray, peak_dy: np.ndarray, peak_dx: np.ndarray, ratio: np.ndarray, bounded: np.ndarray
-) -> None:
-    """Find the second-highest local maximum of every surface.
-
-    Parameters
-    ----------
-    values : int16 (..., dy, dx) as (node, dy, dx)
-        Surfaces in steps of ``QUANTUM``.
-    peak, peak_dy, peak_dx : (node,)
-        The highest coefficient and its offset; NaN = no surface.
-    ratio : float32 (node,)
-        Result: peak over second peak, ``HIGHEST_RATIO`` if there is no second, NaN without surface.
-    bounded : uint8 (node,)
-        Result: 0 the peak has eight neighbours, 1 it lies on the rim of the search, 2 it has a neighbour without value.
-    """
-    height, width = values.shape[1], values.shape[2]
-    for k in range(values.shape[0]):
-        ratio[k], bounded[k] = np.nan, 0
-        if np.isnan(peak[k]):
-            continue
-        y0, x0 = peak_dy[k], peak_dx[k]
-        surface = values[k]
-        if y0 in (0, height - 1) or x0 in (0, width - 1):
-            bounded[k] = 1
-        elif _has_missing(surface, y0, x0):
-            bounded[k] = 2
-        second = np.int16(0)
-        for y in range(height):
-            row = surface[y]
-            highest = NONE
-            for x in range(width):
-                highest = max(highest, row[x])
-            if highest <= second:
-                continue
-            for x in range(width):
-                near = abs(y - y0) <= EXCLUSION and abs(x - x0) <= EXCLUSION
-                if row[x] > second and not near and _is_maximum(surface, y, x):
-                    second = row[x]
-        ratio[k] = HIGHEST_RATIO if second <= 0 else min(HIGHEST_RATIO, peak[k] * QUANTUM / np.float32(second))
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _has_missing(surface: np.ndarray, y: int, x: int) -> bool:
-    for v in range(y - 1, y + 2):
-        for u in range(x - 1, x + 2):
-            if surface[v, u] == NONE:
-                return True
-    return False
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _is_maximum(surface: np.ndarray, y: int, x: int) -> bool:
-    value = surface[y, x]
-    for v in range(max(0, y - 1), min(surface.shape[0], y + 2)):
-        for u in range(max(0, x - 1), min(surface.shape[1], x + 2)):
-            if surface[v, u] > value:
-                return False
-    return True
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def fit_peak(surface: np.ndarray, y: int, x: int, gaussian: bool, pixels: float) -> tuple[float, float, float, float]:
-    """Fit a parabola (or, through logarithms, a Gaussian) along each axis through the peak.
-
-    Returns the offsets (dy, dx) from the integer peak and their one-sigma errors, px. The errors follow from the
-    curvature of the peak and the noise that a coefficient below one implies; NaN where there is no maximum.
-    """
-    c = np.float64(surface[y, x]) / QUANTUM
-    dy, sy = fit_axis(surface[y - 1, x] / QUANTUM, c, surface[y + 1, x] / QUANTUM, gaussian, pixels)
-    dx, sx = fit_axis(surface[y, x - 1] / QUANTUM, c, surface[y, x + 1] / QUANTUM, gaussian, pixels)
-    return dy, dx, sy, sx
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def fit_axis(before: float, centre: float, after: float, gaussian: bool, pixels: float) -> tuple[float, float]:
-    """Fit a parabola or a Gaussian to three coefficients: offset from the middle one and its one-sigma error, px."""
-    curvature = 2.0 * centre - before - after
-    if not (curvature > 0.0 and centre > 0.0):
-        return np.nan, np.nan
-    noise = np.sqrt(max(0.0, 1.0 - centre * centre) / (centre * curvature * pixels))
-    if gaussian and before > 0.0 and after > 0.0:
-        b, c, a = np.log(before), np.log(centre), np.log(after)
-        if 2.0 * c - a - b > 0.0:
-            return 0.5 * (a - b) / (2.0 * c - a - b), noise
-    return 0.5 * (after - before) / curvature, noise
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
 def judge_row(numbers, surfaces, todo, span, found):
     """Find the peaks of one row of nodes.
 
     Parameters
     ----------
     numbers : float32 (n,)
-        Holds the surfaces, ``ABSENT`` where there is no coefficient and in the last column.
+        Holds the surfaces, ``NONE`` where there is no coefficient and in the last column.
     surfaces : (at, highest, height, width, dy, dx)
         Place of the first node's surface, and of the highest coefficients of its rows; rows and columns of a surface;
         offset of its first coefficient, px.
@@ -124,7 +33,7 @@ def judge_row(numbers, surfaces, todo, span, found):
         Result: peak, dy, dx, ratio, bounded, and the nine coefficients around the peak; see ``ftrack.kernels.layout.Peaks``.
     """
     at, highest, height, width, dy, dx = surfaces
-    none = np.float32(ABSENT)
+    none = np.float32(NONE)
     for k in range(todo.size):
         if not todo[k]:
             continue
@@ -169,3 +78,21 @@ def judge_row(numbers, surfaces, todo, span, found):
             value = highest_maximum(numbers, above, row, below, left, right, x0 - near, x0 + near + 1)
             second = max(second, value)
         found[k, 3] = min(HIGHEST_RATIO, best / second) if second > 0 else HIGHEST_RATIO
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def fit_axis(before: float, centre: float, after: float, gaussian: bool, pixels: float) -> tuple[float, float]:
+    """Fit a parabola (or, through logarithms, a Gaussian) through a peak and its neighbours along one axis.
+
+    Returns the offset from the peak and its one-sigma error, px. The error follows from the curvature of the peak and
+    the noise that a coefficient below one implies, over ``pixels`` pixels; NaN where there is no maximum.
+    """
+    curvature = 2.0 * centre - before - after
+    if not (curvature > 0.0 and centre > 0.0):
+        return np.nan, np.nan
+    noise = np.sqrt(max(0.0, 1.0 - centre * centre) / (centre * curvature * pixels))
+    if gaussian and before > 0.0 and after > 0.0:
+        b, c, a = np.log(before), np.log(centre), np.log(after)
+        if 2.0 * c - a - b > 0.0:
+            return 0.5 * (a - b) / (2.0 * c - a - b), noise
+    return 0.5 * (after - before) / curvature, noise

@@ -9,7 +9,7 @@ from numba import njit
 
 from ftrack.kernels.chain import DOWN, FIRST, HEIGHT, RIGHT, SECOND, WIDTH
 from ftrack.kernels.peaks import judge_row
-from ftrack.kernels.vectors import LANES, NONE, make_merge, make_products, normalise
+from ftrack.kernels.vectors import GROUPS, LANES, NONE, WIDEST, make_merge, make_products, normalise
 
 LINE, MASK, BACK, RING, PLANE, CHIP, START = range(6, 13)
 """Further columns of a chain: first line of sums and how many (less one) are kept along x, how many rows a merge along
@@ -60,7 +60,8 @@ class Nodes(NamedTuple):
     ``needed`` are the boxes that chips are made of, bool (box, block row, block column), ``todo`` the chips, bool (chip,
     row, column), ``span`` the first and last row and first and last column of each node's window among the cell's
     offsets, int64 (row, 4, column). ``levels`` is taken out of the blocks of both images, float64 (2, block row, block
-    column) or empty; ``weight`` goes with it, see ``ftrack.kernels.moments.Chips``, as do ``total`` and ``scale``.
+    column) or empty; ``weight`` goes with it, see ``ftrack.kernels.moments.Chips``, as do ``total`` and ``scale``; chips with gaps
+    have there the mean levels of the secondary and of the reference.
     """
 
     needed: np.ndarray
@@ -72,32 +73,39 @@ class Nodes(NamedTuple):
     scale: np.ndarray
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def block_products(numbers, r, r_step, s, s_step, side, vectors, sums):
-    """Sum the products of a block at ``r`` with ``GROUPS[vectors]`` times ``16 * vectors`` shifted blocks at ``s``.
+def offsets_for(height: int, width: int) -> tuple[int, int, int, int]:
+    """Return how offsets are cut into parts: panels along x, vectors of a panel, bands along y, rows of a band."""
+    panels = -(-width // WIDEST)
+    vectors = -(-width // (panels * LANES))
+    return panels, vectors, -(-height // GROUPS[vectors]), GROUPS[vectors]
 
-    All are places in ``numbers``, float32 (n,); ``*_step`` are the lengths of a row, ``sums`` is the place of the result.
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def block_products(r, r_at, r_step, s, s_at, s_step, side, vectors, sums, sums_at):
+    """Sum the products of a block of ``r`` with ``GROUPS[vectors]`` times ``16 * vectors`` shifted blocks of ``s``.
+
+    Images are float32, row after row; ``*_at`` index the block's first pixel and ``*_step`` are the lengths of a row.
     """
     if side % 8 == 0:
         if vectors == 1:
-            _8x1(numbers, r, r_step, s, s_step, side, sums)
+            _8x1(r, r_at, r_step, s, s_at, s_step, side, sums, sums_at)
         elif vectors == 2:
-            _8x2(numbers, r, r_step, s, s_step, side, sums)
+            _8x2(r, r_at, r_step, s, s_at, s_step, side, sums, sums_at)
         else:
-            _8x3(numbers, r, r_step, s, s_step, side, sums)
+            _8x3(r, r_at, r_step, s, s_at, s_step, side, sums, sums_at)
     elif side % 4 == 0:
         if vectors == 1:
-            _4x1(numbers, r, r_step, s, s_step, side, sums)
+            _4x1(r, r_at, r_step, s, s_at, s_step, side, sums, sums_at)
         elif vectors == 2:
-            _4x2(numbers, r, r_step, s, s_step, side, sums)
+            _4x2(r, r_at, r_step, s, s_at, s_step, side, sums, sums_at)
         else:
-            _4x3(numbers, r, r_step, s, s_step, side, sums)
+            _4x3(r, r_at, r_step, s, s_at, s_step, side, sums, sums_at)
     elif vectors == 1:
-        _1x1(numbers, r, r_step, s, s_step, side, sums)
+        _1x1(r, r_at, r_step, s, s_at, s_step, side, sums, sums_at)
     elif vectors == 2:
-        _1x2(numbers, r, r_step, s, s_step, side, sums)
+        _1x2(r, r_at, r_step, s, s_at, s_step, side, sums, sums_at)
     else:
-        _1x3(numbers, r, r_step, s, s_step, side, sums)
+        _1x3(r, r_at, r_step, s, s_at, s_step, side, sums, sums_at)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -129,11 +137,21 @@ def sweep_cell(numbers, shape, places, table, nodes, found, keep):
     keep : float32 (chip, row, column, offset, offset)
         Takes the surfaces unless it is empty.
     """
+    clear_tails(numbers, shape, places, nodes.todo.shape[0] * nodes.todo.shape[2])
     for i in range(shape.rows):
         numbers[places.highest : places.highest + nodes.todo.shape[0] * nodes.todo.shape[2] * shape.bands * shape.group] = np.float32(NONE)
         for part in range(shape.panels * shape.bands):
             _advance(numbers, shape, places, table, nodes, i, part)
         write_row(numbers, shape, places, table, nodes, i, (found, keep))
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def clear_tails(numbers, shape, places, nodes):
+    """Write that there are no coefficients before the first and behind every row of the surfaces of a number of nodes."""
+    width = shape.panels * shape.vectors * LANES + LANES
+    for row in range(nodes * shape.bands * shape.group + 1):
+        end = places.surface + row * width
+        numbers[end : end + LANES] = np.float32(NONE)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -177,9 +195,9 @@ def _advance(numbers, shape, places, table, nodes, i, part):
             room, across = places.room + side * side, side + reach
             _take_out(numbers, r, places.r_step, levels[0, i, j], side, side, places.room)
             _take_out(numbers, s, places.s_step, levels[1, i, j], side + group - 1, across, room)
-            block_products(numbers, places.room, side, room, across, side, vectors, out)
+            block_products(numbers, places.room, side, numbers, room, across, side, vectors, numbers, out)
         else:
-            block_products(numbers, r, places.r_step, s, places.s_step, side, vectors, out)
+            block_products(numbers, r, places.r_step, numbers, s, places.s_step, side, vectors, numbers, out)
         for b in range(1, table.shape[0]):
             left, top = j + 1 - table[b, WIDTH], i + 1 - table[b, HEIGHT]
             if left < 0:

@@ -92,19 +92,19 @@ class _Loop:
 def make_products(rows: int, vectors: int) -> Any:
     """Return an intrinsic that sums the products of a block with ``GROUPS[vectors]`` times ``vectors * 16`` shifted blocks.
 
-    All are places in one array. ``side`` is a multiple of ``rows``; ``sums[g, d] = sum r[y, x] s[y + g, x + d]``.
+    ``side`` is a multiple of ``rows``; ``sums[g, d] = sum r[y, x] s[y + g, x + d]``.
     """
     group = GROUPS[vectors]
 
     @intrinsic
-    def products(typing_context, numbers, r, r_step, s, s_step, side, sums):
+    def products(typing_context, r, r_at, r_step, s, s_at, s_step, side, sums, sums_at):
         i8 = types.int64
-        signature = types.void(numbers, i8, i8, i8, i8, i8, i8)
+        signature = types.void(r, i8, i8, s, i8, i8, i8, sums, i8)
 
         def build(context, builder, signature, args):
-            data = context.make_array(signature.args[0])(context, builder, args[0]).data
-            r_ptr, s_ptr, out = (builder.gep(data, [args[k]]) for k in (1, 3, 6))
-            r_step, s_step, side = args[2], args[4], args[5]
+            arrays = [context.make_array(signature.args[k])(context, builder, args[k]).data for k in (0, 3, 7)]
+            r_ptr, s_ptr, out = (builder.gep(data, [args[k + 1]]) for data, k in zip(arrays, (0, 3, 7), strict=True))
+            r_step, s_step, side = args[2], args[5], args[6]
             fma = _fma(builder)
             zero = ir.Constant(_VECTOR, [0.0] * LANES)
             down = _Loop(builder, side, rows, [zero] * (group * vectors))
@@ -167,7 +167,7 @@ def make_merge(push: bool, levelled: bool) -> Any:
     return merge
 
 
-def _make_normalise(typing_context, numbers, sums, mean, inverse, pitch, total, scale, rows, reach, first, last, out, width, top):
+def _normalise(typing_context, numbers, sums, mean, inverse, pitch, total, scale, rows, reach, first, last, out, width, top):
     """Turn lines of sums into coefficients, ``(sums - total * mean) * scale * inverse``; keep the highest of each row in ``top``.
 
     All are places in one array; lines of sums lie ``reach`` apart, those of boxes ``pitch``, those of the result
@@ -208,9 +208,6 @@ def _make_normalise(typing_context, numbers, sums, mean, inverse, pitch, total, 
     return signature, build
 
 
-normalise: Any = intrinsic(_make_normalise)
-
-
 def _larger(builder: Any, a: Any, b: Any) -> Any:
     return builder.select(builder.fcmp_ordered(">", a, b), a, b)
 
@@ -228,7 +225,7 @@ def _highest_lane(builder: Any, value: Any) -> Any:
 _DOUBLES = ir.VectorType(ir.DoubleType(), LANES)
 
 
-def _make_merge_boxes(typing_context, sums, one, other, out, squares, weight, share1, share2, differences, d_at, count):
+def _merge_boxes(typing_context, sums, one, other, out, squares, weight, share1, share2, differences, d_at, count):
     """Merge the sums and squared deviations of two boxes at ``count`` places; keep the difference of their means.
 
     ``d = sums[one] * share1 - sums[other] * share2``, ``sums[out] = sums[one] + sums[other]`` and
@@ -262,10 +259,7 @@ def _make_merge_boxes(typing_context, sums, one, other, out, squares, weight, sh
     return signature, build
 
 
-merge_boxes: Any = intrinsic(_make_merge_boxes)
-
-
-def _make_highest_maximum(typing_context, numbers, above, at, below, first, last, left, right):
+def _highest_maximum(typing_context, numbers, above, at, below, first, last, left, right):
     """Return the highest local maximum of a row between ``first`` and ``last`` that is not between ``left`` and ``right``.
 
     ``above``, ``at`` and ``below`` are the places of three rows; ``NONE`` where there is no maximum. One number on each
@@ -296,4 +290,6 @@ def _make_highest_maximum(typing_context, numbers, above, at, below, first, last
     return signature, build
 
 
-highest_maximum: Any = intrinsic(_make_highest_maximum)
+normalise: Any = intrinsic(_normalise)
+merge_boxes: Any = intrinsic(_merge_boxes)
+highest_maximum: Any = intrinsic(_highest_maximum)
