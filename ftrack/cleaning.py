@@ -29,6 +29,9 @@ FILLABLE = (
 UNCERTAIN_RADIUS, BETTER = 4, 0.3
 """Reach, in nodes, of the window in which errors are compared, and the share of its nodes that counts as better."""
 
+CERTAIN = 0.03
+"""Errors are compared with this at the least, px: where hardly anything is uncertain, a little more is no sign of change."""
+
 
 def _odd(width: int) -> int:
     if width % 2 == 0:
@@ -136,6 +139,7 @@ def _uncertain(motion: np.ndarray, measured: np.ndarray, ratio: float) -> np.nda
     if ratio > 0.0:
         errors = np.hypot(motion[ROW["dx_error"]].astype(float), motion[ROW["dy_error"]].astype(float))
         find_uncertain(errors, measured, UNCERTAIN_RADIUS, BETTER, ratio, uncertain)
+        uncertain &= errors > ratio * CERTAIN
     return uncertain
 
 

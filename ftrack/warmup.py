@@ -18,7 +18,7 @@ def compile_numerics() -> float:
     Returns
     -------
     float
-        Share of the nodes that were measured, which is one half: the other half of the images has no data.
+        Share of the nodes that were measured, somewhat below one half: the other half of the images has no data.
     """
     pixels = np.random.default_rng(0).normal(size=(SIDE, SIDE)).astype(np.float32)
     images = filter_tile(np.stack([pixels, np.roll(pixels, 1, axis=1)]), HighPass())

@@ -57,6 +57,7 @@ def make_workflow(listing: Path, output: Path | str, **changes: Any) -> Workflow
         "pairs": {"max_days": 11},
         "prefilter": {"kind": "highpass", "sigma": 3.0},
         "matcher": {"kind": "ncc", "chip_sizes": [16], "spacing": 8, "search_radius": 5},
+        "outliers": {"error_ratio": 0.0},
         "output": str(output),
         "cluster": {"kind": "threads", "threads": 2},
         "run": {"tile": 96},
