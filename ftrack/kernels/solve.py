@@ -77,11 +77,13 @@ def solve_chip(q, turned, centre, found):
     determinant = a * c - b * b
     if not determinant > 0.0:
         b, determinant = 0.0, a * c
-    u, v = turned[0] - noise * turned[2] - e / gain, turned[1] - noise * turned[3] - f / gain
+    # The gradients are those of the mean of both images, so they are (1 + gain) / 2 times those of the reference.
+    slope = 0.5 * (1.0 + gain)
+    u, v = turned[0] - noise * turned[2] - slope * e / gain, turned[1] - noise * turned[3] - slope * f / gain
     found[0] = centre[0] + (c * u - b * v) / determinant
     found[1] = centre[1] + (a * v - b * u) / determinant
-    found[2] = np.sqrt(2.0 * variance * c / determinant)
-    found[3] = np.sqrt(2.0 * variance * a / determinant)
+    found[2] = slope * np.sqrt(2.0 * variance * c / determinant)
+    found[3] = slope * np.sqrt(2.0 * variance * a / determinant)
     found[4] = correlation
     found[5] = noise
     return found[0] == found[0] and found[1] == found[1]
