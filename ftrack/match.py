@@ -110,11 +110,11 @@ def match_array(
     halo = halo_with(matcher, fastest * max(map(abs, factors)))
     given = _as_dask(stack.isel(time=used)).rechunk({0: -1})
     images = _merge_short(given, halo, (1, 2))
-    starts = _edges(images)
+    starts, depth = _edges(images), _depth(images, halo)
     counts = tuple(_count_nodes(where, edges) for where, edges in zip((nodes.rows, nodes.columns), starts, strict=True))
     matched: da.Array = da.map_overlap(
-        _match_block, images, pairs=indices, matcher=matcher, place=(nodes, starts, halo), velocity=velocity, factors=factors,
-        depth={0: 0, 1: halo, 2: halo}, boundary=_outside(3), trim=False, allow_rechunk=False, new_axis=0,
+        _match_block, images, pairs=indices, matcher=matcher, place=(nodes, starts, depth), velocity=velocity, factors=factors,
+        depth={0: 0, 1: depth[0], 2: depth[1]}, boundary=_outside(3), trim=False, allow_rechunk=False, new_axis=0,
         chunks=((len(MOTION),), (len(pairs),), *counts), dtype=np.float32, meta=np.empty((0, 0, 0, 0), np.float32),
     )  # fmt: skip
     wanted = [_count_nodes(where, edges) for where, edges in zip((nodes.rows, nodes.columns), _edges(given), strict=True)]
@@ -159,8 +159,9 @@ def clean_array(values: da.Array, outliers: Outliers, fill: Fill) -> da.Array:
         cleaned: da.Array = da.map_blocks(clean_tile, values, outliers=outliers, fill=fill, dtype=np.float32)
         return cleaned
     merged = _merge_short(values, halo, (2, 3))
+    depth = _depth(merged, halo)
     overlapped: da.Array = da.map_overlap(
-        clean_tile, merged, outliers=outliers, fill=fill, depth={0: 0, 1: 0, 2: halo, 3: halo}, boundary=_outside(4),
+        clean_tile, merged, outliers=outliers, fill=fill, depth={0: 0, 1: 0, 2: depth[0], 3: depth[1]}, boundary=_outside(4),
         trim=True, allow_rechunk=False, dtype=np.float32, meta=np.empty((0, 0, 0, 0), np.float32),
     )  # fmt: skip
     return overlapped
@@ -180,8 +181,8 @@ def _match_block(
         _nodes_between(where, edges[k], edges[k + 1]) for where, edges, k in ((nodes.rows, starts[0], i), (nodes.columns, starts[1], j))
     )
     local = [
-        where[part] - edges[k] + reach
-        for where, part, edges, k in ((nodes.rows, rows, starts[0], i), (nodes.columns, columns, starts[1], j))
+        where[part] - edges[k] + far
+        for where, part, edges, k, far in ((nodes.rows, rows, starts[0], i, reach[0]), (nodes.columns, columns, starts[1], j, reach[1]))
     ]
     beyond = 2 * margin_of(matcher)
     wide = tuple(slice(part.start, part.stop + beyond) for part in (rows, columns))
@@ -214,6 +215,12 @@ def _merge_short(array: da.Array, halo: int, axes: tuple[int, int]) -> da.Array:
     """Join neighbouring chunks until each is as long as the halo, which is all that can be taken from a neighbour."""
     merged = {axis: _joined(array.chunks[axis], halo) for axis in axes}
     return array.rechunk(merged) if any(array.chunks[a] != c for a, c in merged.items()) else array
+
+
+def _depth(array: da.Array, halo: int) -> tuple[int, int]:
+    """Return how far chunks reach into their neighbours along y and x: not at all where there is only one."""
+    y, x = array.numblocks[-2:]
+    return halo if y > 1 else 0, halo if x > 1 else 0
 
 
 def _joined(chunks: tuple[int, ...], least: int) -> tuple[int, ...]:

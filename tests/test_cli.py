@@ -145,7 +145,6 @@ def test_a_plan_as_json_can_be_read_by_a_program(file: Path) -> None:
         ("scenes.dates=2021-05-03", "pair"),
         ("scenes.catalog=/nowhere/at/all.json", "/nowhere/at/all.json"),
         ("matcher.chip_sizes=[512]", "chip"),
-        ("run.tile=32", "run.tile"),
         ("cluster.memory=300MB", "memory"),
     ],
 )

@@ -228,16 +228,18 @@ def test_ground_without_images_is_empty_which_is_a_result(listing: Path, client:
 
 @pytest.mark.parametrize("damage", ["a corner", "all of it"])
 def test_an_unreadable_scene_costs_its_own_pairs_and_is_taken_up_when_it_is_repaired(
-    reference: Path, rock: Path, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+    rock: Path, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
     monkeypatch.setattr("ftrack.rasters.FIRST_WAIT", 0.001)
     listing = make_archive(tmp_path / "archive")
+    near = {"matcher": {"subpixel": "parabola"}, "stable": {"area": str(rock)}}
+    run_plan(make_plan(make_workflow(listing, tmp_path / "whole.zarr", **near)), client)
     damaged = tmp_path / "archive" / "image_2.tif"
     good = damaged.read_bytes()
     with rasterio.open(damaged) as image:
         start, size = (int(image.get_tag_item(f"BLOCK_{name}_3_2", "TIFF", bidx=1)) for name in ("OFFSET", "SIZE"))
     damaged.write_bytes(good[:start] + bytes(size) + good[start + size :] if damage == "a corner" else b"")
-    plan = make_plan(make_workflow(listing, tmp_path / "cube.zarr", stable={"area": str(rock)}))
+    plan = make_plan(make_workflow(listing, tmp_path / "cube.zarr", **near))
     events: list[Event] = []
     report = run_plan(plan, client, events.append)
     assert not report.published
@@ -261,7 +263,7 @@ def test_an_unreadable_scene_costs_its_own_pairs_and_is_taken_up_when_it_is_repa
     again = run_plan(make_plan(plan.workflow), client)
     assert again.published and again.failed == ()
     assert again.resumed == report.blocks - len(report.failed)
-    assert chunks_of(tmp_path / "cube.zarr") == chunks_of(reference)
+    assert chunks_of(tmp_path / "cube.zarr") == chunks_of(tmp_path / "whole.zarr")
 
 
 def chunks_of(cube: Path) -> dict[str, str]:
