@@ -110,11 +110,11 @@ def fill_gradients(image: np.ndarray, x_gradient: np.ndarray, y_gradient: np.nda
     ----------
     image : float32 (y + 2 * REACH, x + 2 * REACH)
         NaN = no data; a gradient that needs a missing pixel is missing.
-    x_gradient, y_gradient : float32 (y, x)
-        Result, per pixel, to the right and down.
+    x_gradient, y_gradient : float32 (y, x or more)
+        Result, per pixel, to the right and down; columns beyond the image are left alone.
     """
     a, b, c = np.float32(DERIVATIVE[0]), np.float32(DERIVATIVE[1]), np.float32(DERIVATIVE[2])
-    height, width = x_gradient.shape
+    height, width = image.shape[0] - 2 * REACH, image.shape[1] - 2 * REACH
     for y in range(height):
         row = image[y + REACH]
         l1, l2, l3 = row[2 : 2 + width], row[1 : 1 + width], row[:width]
