@@ -13,7 +13,7 @@ from ftrack.kernels.chain import chain_for, chain_of_pixels
 from ftrack.kernels.find import Peaks, Windows, everywhere, find_peaks
 from ftrack.kernels.layout import Layout, lay_out
 from ftrack.kernels.peaks import EXCLUSION, HIGHEST_RATIO, fit_axis, judge_row
-from ftrack.kernels.sweep import block_products
+from ftrack.kernels.products import block_products
 from ftrack.kernels.vectors import GROUPS, LANES, NONE
 
 WIDTH = 64

@@ -6,6 +6,7 @@ import numpy as np
 from numba import njit
 
 from ftrack.kernels.chain import DOWN, FIRST, HEIGHT, RIGHT, SECOND, WIDTH
+from ftrack.kernels.compiled import inner
 from ftrack.kernels.vectors import merge_boxes
 
 FLAT = 1e-6
@@ -91,7 +92,7 @@ def rows_to_remember(chain: np.ndarray) -> np.ndarray:
     return rows
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def _begin_row(pixels, sums, squares):
     for x in range(pixels.size):
         sums[x] = pixels[x]
@@ -99,7 +100,7 @@ def _begin_row(pixels, sums, squares):
         squares[x] = np.float32(0)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def _invert(sums, squares, size, mean, inverse):
     """Write one row of means and inverse spreads; return how many boxes have a mean too large for their spread."""
     far = 0

@@ -10,10 +10,12 @@ import numpy as np
 
 from ftrack.kernels.boxes import LEVEL, fill_boxes, rows_to_remember
 from ftrack.kernels.chain import DOWN, FIRST, HEIGHT, RIGHT, SECOND, chain_for, chain_of_pixels
-from ftrack.kernels.gaps import PLANES, Gaps, sweep_gaps
+from ftrack.kernels.gaps import PLANES
 from ftrack.kernels.layout import Layout
 from ftrack.kernels.moments import Chips, sum_flags
-from ftrack.kernels.sweep import BACK, CHIP, LINE, MASK, PLANE, RING, START, Nodes, Places, Shape, offsets_for, sweep_cell
+from ftrack.kernels.products import offsets_for
+from ftrack.kernels.strip import BACK, CHIP, LINE, MASK, PLANE, RING, START, Gaps, Nodes, Places, Shape
+from ftrack.kernels.sweep import sweep_strip
 from ftrack.kernels.vectors import LANES
 
 PLAIN, LEVELLED, GAPPY = 1, 2, 3
@@ -153,9 +155,9 @@ def _images(tile: Tile) -> int:
     return tile.r_valid.size + tile.s_valid.size
 
 
-def _strips(cell: Cell, shape: Shape, tables: Tables) -> list[tuple[int, int]]:
+def _strips(cell: Cell, shape: Shape, tables: Tables, kind: int = PLAIN) -> list[tuple[int, int]]:
     """Cut the columns of a cell so that the sums of one strip stay in the processor's caches."""
-    surface = 4 * shape.panels * shape.vectors * LANES * shape.bands * shape.group
+    surface = (8 * PLANES if kind == GAPPY else 4) * shape.panels * shape.vectors * LANES * shape.bands * shape.group
     most = int(np.clip(CACHE // (surface * (tables.ring + len(tables.of_chip))), 8, 64))
     edges = (cell[2] + _edges(cell[3] - cell[2], most)).tolist()
     return list(pairwise(edges))
@@ -205,7 +207,7 @@ def measure_cell(tile: Tile, search: Search, cell: Cell, union: np.ndarray, tabl
             table[1:, PLANE] = differences + np.arange(len(table) - 1) * places.height * places.pitch
         if kind != GAPPY and _fill_boxes(tile.numbers, places, table, tables, kind):
             _mark_far(tile, places, mode, search.span[cell[0] : cell[1], :, cell[2] : cell[3]] - union[[0, 0, 2, 2]][:, None])
-        for first, last in _strips(cell, shape, tables):
+        for first, last in _strips(cell, shape, tables, kind):
             moved = (first - cell[2]) * tile.layout.step * shape.side
             here = places._replace(r=places.r + moved, s=places.s + moved, mean=places.mean + moved, inverse=places.inverse + moved)
             moved_table = table.copy()
@@ -228,10 +230,7 @@ def _measure_strip(tile: Tile, search: Search, what: tuple[Cell, np.ndarray, int
         nodes = Nodes(mark_needed(todo, tables, tile.layout, shape), todo, span, levels, weight, total, scale)
         found = np.full((*todo.shape, 14), np.nan, np.float32)
         keep = np.full((*todo.shape, *result.keep.shape[3:]) if result.keep.size else (0,) * 5, np.nan, np.float32)
-        if kind == GAPPY:
-            sweep_gaps(tile.numbers, shape, places, tables.blocks, nodes, _gaps(tile, shape, tables, _images(tile)), (found, keep))
-        else:
-            sweep_cell(tile.numbers, shape, places, tables.blocks, nodes, found, keep)
+        sweep_strip(tile.numbers, shape, places, tables.blocks, nodes, _gaps(tile, shape, tables, kind), (found, keep))
         result.found[here][todo] = found[todo]
         if result.keep.size:
             result.keep[here][todo] = keep[todo]
@@ -301,11 +300,13 @@ def _fill_boxes(numbers: np.ndarray, places: Places, table: np.ndarray, tables: 
     return int(far) if kind == PLAIN else 0
 
 
-def _gaps(tile: Tile, shape: Shape, tables: Tables, valid: int) -> Gaps:
-    """Return where the images have pixels, beginning at the place ``valid``, and room for the sums of a cell."""
+def _gaps(tile: Tile, shape: Shape, tables: Tables, kind: int) -> Gaps:
+    """Return where the images have pixels, and room for the sums of a strip of chips with gaps."""
+    if kind != GAPPY:
+        return Gaps(0, 0, tile.min_valid, np.zeros(0), 0)
     line = PLANES * shape.group * shape.vectors * LANES
     rows = tables.lines, tables.ring * shape.panels * shape.bands * shape.columns
-    return Gaps(valid, valid, tile.min_valid, np.zeros(sum(rows) * line), rows[0] * line)
+    return Gaps(_images(tile), _images(tile), tile.min_valid, np.zeros(sum(rows) * line), rows[0] * line)
 
 
 def _mark_far(tile: Tile, places: Places, mode: np.ndarray, span: np.ndarray) -> None:

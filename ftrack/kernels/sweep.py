@@ -1,161 +1,77 @@
-"""One pass over a cell of nodes: from the products of blocks to the peaks of all chips, row by row of blocks."""
+"""One pass over a strip of nodes: from the products of blocks to the peaks of all chips, row by row of blocks."""
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
 from ftrack.kernels.chain import DOWN, FIRST, HEIGHT, RIGHT, SECOND, WIDTH
+from ftrack.kernels.compiled import inner
+from ftrack.kernels.gaps import advance_gaps
 from ftrack.kernels.peaks import judge_row
-from ftrack.kernels.vectors import GROUPS, LANES, NONE, WIDEST, make_merge, make_products, normalise
-
-LINE, MASK, BACK, RING, PLANE, CHIP, START = range(6, 13)
-"""Further columns of a chain: first line of sums and how many (less one) are kept along x, how many rows a merge along
-y looks back and where they begin, place of the differences of means, chip that is this box, -1 = none, and where it begins."""
+from ftrack.kernels.products import block_products
+from ftrack.kernels.products import offsets_for as offsets_for
+from ftrack.kernels.strip import BACK, CHIP, LINE, MASK, PLANE, RING, START
+from ftrack.kernels.vectors import LANES, NONE, make_merge, normalise
 
 _add, _push, _add_levelled, _push_levelled = (make_merge(push, levelled) for levelled in (False, True) for push in (False, True))
-_8x1, _8x2, _8x3 = (make_products(8, vectors) for vectors in (1, 2, 3))
-_4x1, _4x2, _4x3 = (make_products(4, vectors) for vectors in (1, 2, 3))
-_1x1, _1x2, _1x3 = (make_products(1, vectors) for vectors in (1, 2, 3))
 
 
-class Shape(NamedTuple):
-    """How a cell is cut: sides and steps of blocks, its rows and columns, and the parts of its offsets."""
-
-    side: int
-    step: int
-    rows: int
-    columns: int
-    panels: int
-    vectors: int
-    bands: int
-    group: int
-    dy: int
-    dx: int
-
-
-class Places(NamedTuple):
-    """Where things are in the one array of numbers: places and lengths of a row."""
-
-    r: int
-    r_step: int
-    s: int
-    s_step: int
-    mean: int
-    inverse: int
-    height: int
-    pitch: int
-    lines: int
-    ring: int
-    surface: int
-    highest: int
-    room: int
-
-
-class Nodes(NamedTuple):
-    """What is to be done in a cell.
-
-    ``needed`` are the boxes that chips are made of, bool (box, block row, block column), ``todo`` the chips, bool (chip,
-    row, column), ``span`` the first and last row and first and last column of each node's window among the cell's
-    offsets, int64 (row, 4, column). ``levels`` is taken out of the blocks of both images, float64 (2, block row, block
-    column) or empty; ``weight`` goes with it, see ``ftrack.kernels.moments.Chips``, as do ``total`` and ``scale``; chips with gaps
-    have there the mean levels of the secondary and of the reference.
-    """
-
-    needed: np.ndarray
-    todo: np.ndarray
-    span: np.ndarray
-    levels: np.ndarray
-    weight: np.ndarray
-    total: np.ndarray
-    scale: np.ndarray
-
-
-def offsets_for(height: int, width: int) -> tuple[int, int, int, int]:
-    """Return how offsets are cut into parts: panels along x, vectors of a panel, bands along y, rows of a band."""
-    panels = -(-width // WIDEST)
-    vectors = -(-width // (panels * LANES))
-    return panels, vectors, -(-height // GROUPS[vectors]), GROUPS[vectors]
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def block_products(r, r_at, r_step, s, s_at, s_step, side, vectors, sums, sums_at):
-    """Sum the products of a block of ``r`` with ``GROUPS[vectors]`` times ``16 * vectors`` shifted blocks of ``s``.
-
-    Images are float32, row after row; ``*_at`` index the block's first pixel and ``*_step`` are the lengths of a row.
-    """
-    if side % 8 == 0:
-        if vectors == 1:
-            _8x1(r, r_at, r_step, s, s_at, s_step, side, sums, sums_at)
-        elif vectors == 2:
-            _8x2(r, r_at, r_step, s, s_at, s_step, side, sums, sums_at)
-        else:
-            _8x3(r, r_at, r_step, s, s_at, s_step, side, sums, sums_at)
-    elif side % 4 == 0:
-        if vectors == 1:
-            _4x1(r, r_at, r_step, s, s_at, s_step, side, sums, sums_at)
-        elif vectors == 2:
-            _4x2(r, r_at, r_step, s, s_at, s_step, side, sums, sums_at)
-        else:
-            _4x3(r, r_at, r_step, s, s_at, s_step, side, sums, sums_at)
-    elif vectors == 1:
-        _1x1(r, r_at, r_step, s, s_at, s_step, side, sums, sums_at)
-    elif vectors == 2:
-        _1x2(r, r_at, r_step, s, s_at, s_step, side, sums, sums_at)
-    else:
-        _1x3(r, r_at, r_step, s, s_at, s_step, side, sums, sums_at)
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def _take_out(numbers, at, step, level, rows, columns, out):
+    # Places that are unsigned need no check for being counted from the end, so this loop runs in vectors.
     for y in range(rows):
-        source, target = numbers[at + y * step : at + y * step + columns], numbers[out + y * columns : out + (y + 1) * columns]
-        for x in range(columns):
-            target[x] = np.float32(source[x] - level)
+        a, b = np.uintp(at + y * step), np.uintp(out + y * columns)
+        for x in range(np.uintp(columns)):
+            numbers[b + x] = np.float32(numbers[a + x] - level)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def sweep_cell(numbers, shape, places, table, nodes, found, keep):
-    """Find the peaks of the nodes of one cell.
+def sweep_strip(numbers, shape, places, table, nodes, gaps, result):
+    """Find the peaks of the nodes of one strip.
 
     Parameters
     ----------
     numbers : float32 (n,)
         Holds everything that ``places`` says.
     shape : Shape
-        How the cell is cut.
+        How the strip is cut.
     places : Places
         Where things are.
     table : int64 (box, 13)
-        A chain with further columns; see ``LINE``.
+        A chain with further columns; see ``ftrack.kernels.strip``.
     nodes : Nodes
         What is to be done.
-    found : float32 (chip, row, column, 14)
-        Result; see ``ftrack.kernels.peaks.judge_row``.
-    keep : float32 (chip, row, column, offset, offset)
-        Takes the surfaces unless it is empty.
+    gaps : Gaps
+        Where there are pixels, if sums are formed over those that both images have.
+    result : (found, keep)
+        Filled: float32 (chip, row, column, 14), see ``ftrack.kernels.peaks.judge_row``, and float32 (chip, row,
+        column, offset, offset), which takes the surfaces unless it is empty.
     """
-    clear_tails(numbers, shape, places, nodes.todo.shape[0] * nodes.todo.shape[2])
+    chips = nodes.todo.shape[0] * nodes.todo.shape[2]
+    _clear_tails(numbers, shape, places, chips)
     for i in range(shape.rows):
-        numbers[places.highest : places.highest + nodes.todo.shape[0] * nodes.todo.shape[2] * shape.bands * shape.group] = np.float32(NONE)
+        for k in range(chips * shape.bands * shape.group):
+            numbers[places.highest + k] = np.float32(NONE)
         for part in range(shape.panels * shape.bands):
-            _advance(numbers, shape, places, table, nodes, i, part)
-        write_row(numbers, shape, places, table, nodes, i, (found, keep))
+            if gaps.sums.size:
+                advance_gaps(numbers, shape, places, table, nodes, gaps, (i, part))
+            else:
+                _advance(numbers, shape, places, table, nodes, i, part)
+        _write_row(numbers, shape, places, table, nodes, i, result)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def clear_tails(numbers, shape, places, nodes):
+@inner
+def _clear_tails(numbers, shape, places, nodes):
     """Write that there are no coefficients before the first and behind every row of the surfaces of a number of nodes."""
     width = shape.panels * shape.vectors * LANES + LANES
     for row in range(nodes * shape.bands * shape.group + 1):
-        end = places.surface + row * width
-        numbers[end : end + LANES] = np.float32(NONE)
+        for k in range(LANES):
+            numbers[places.surface + row * width + k] = np.float32(NONE)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def write_row(numbers, shape, places, table, nodes, i, result):
+@inner
+def _write_row(numbers, shape, places, table, nodes, i, result):
     """Write the peaks, and the surfaces if they are kept, of the chips whose last row of blocks is row ``i``."""
     found, keep = result
     height, width, size = shape.bands * shape.group, shape.panels * shape.vectors * LANES + LANES, nodes.todo.shape[2]
@@ -176,7 +92,7 @@ def write_row(numbers, shape, places, table, nodes, i, result):
                             keep[c, node, j, y - span[0, j], x - span[2, j]] = value if value != np.float32(NONE) else np.nan
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
 def _advance(numbers, shape, places, table, nodes, i, part):
     """Work through row ``i`` of the blocks of a cell at one part of the offsets."""
     side, step, _, columns, panels, vectors, bands, group, _, _ = shape
