@@ -65,7 +65,7 @@ def check(
             assert np.isnan(peaks.peak[at])
             assert np.isnan(peaks.around[at]).all()
             continue
-        np.testing.assert_allclose(found, oracle, rtol=0, atol=5e-6)
+        np.testing.assert_allclose(found, oracle, rtol=0, atol=1e-5)
         check_peak(peaks, at, found, oracle, (dy - radius, dx - radius))
     return peaks, keep
 
@@ -153,15 +153,19 @@ def test_chips_far_apart_do_not_need_what_lies_between() -> None:
     np.testing.assert_array_equal(apart.peak, whole.peak)
 
 
-@settings(max_examples=8)
-@given(seed=st.integers(0, 10**6), brightness=st.sampled_from([(0.0, 100.0), (8000.0, 100.0), (1e4, 10.0)]))
-def test_gaps_are_left_out_of_the_sums(seed: int, brightness: tuple[float, float]) -> None:
-    layout = lay_out((16, 32), 8, 5, 3, 4)
+@settings(max_examples=12)
+@given(
+    seed=st.integers(0, 10**6),
+    brightness=st.sampled_from([(0.0, 100.0), (8000.0, 100.0), (1e4, 10.0)]),
+    chips=st.sampled_from([(16, 32), (4,), (8, 12)]),
+)
+def test_gaps_are_left_out_of_the_sums(seed: int, brightness: tuple[float, float], chips: tuple[int, ...]) -> None:
+    layout = lay_out(chips, 8, 7, 3, 4)
     reference, secondary = tile(layout, seed % 97, *brightness)
     random = np.random.default_rng(seed)
     reference[random.random(reference.shape) < 0.1] = np.nan
-    y, x = random.integers(0, 40, 2)
-    secondary[y : y + 14, x : x + 25] = np.nan
+    y, x = random.integers(0, 24, 2)
+    secondary[y : y + 14, x : x + 20] = np.nan
     check(layout, (reference, secondary))
 
 
@@ -188,7 +192,7 @@ def test_windows_far_from_each_other_are_worked_on_apart() -> None:
         np.testing.assert_array_equal(one[0][others], other[0][others])
     reference = np.pad(images[0], 150, constant_values=np.nan)
     oracle = correlation_surface(reference, images[1], 150 + 8 + 56, 150 + 8 + 240, 16, 3, 0.6, (-120, 130))
-    np.testing.assert_allclose(keep[0, 7, 30], oracle, atol=5e-6)
+    np.testing.assert_allclose(keep[0, 7, 30], oracle, atol=1e-5)
 
 
 def test_a_window_beyond_the_secondary_has_no_peak() -> None:

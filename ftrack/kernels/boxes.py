@@ -15,7 +15,7 @@ FLAT = 1e-6
 FAINTEST = 1e-30
 """Texture is missing where the variance is below this; its products would leave the range of single precision."""
 
-LEVEL = 6.0
+LEVEL = 3.0
 """Sums of products keep their accuracy where a mean is below this many standard deviations."""
 
 

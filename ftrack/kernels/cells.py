@@ -224,9 +224,8 @@ def _measure_strip(tile: Tile, search: Search, what: tuple[Cell, np.ndarray, int
     chips = tile.chips._replace(valid=valid, total=total, scale=scale)
     span = search.span[cell[0] : cell[1], :, cell[2] : cell[3]] - np.array([shape.dy, shape.dy, shape.dx, shape.dx])[:, None]
     chosen = search.mode[here] == kind
-    blocks = tuple(slice(cell[k] * shape.step, cell[k] * shape.step + n) for k, n in ((0, shape.rows), (2, shape.columns)))
-    weight = np.ascontiguousarray(chips.weight[(slice(None), *blocks)])
-    for todo, levels, total, scale in _passes(tile, cell, shape, chips, blocks, chosen, kind):
+    weight = np.ascontiguousarray(chips.weight[(slice(None), *_blocks(cell, shape))])
+    for todo, levels, total, scale in _passes(tile, cell, shape, chips, span, chosen, kind):
         nodes = Nodes(mark_needed(todo, tables, tile.layout, shape), todo, span, levels, weight, total, scale)
         found = np.full((*todo.shape, 14), np.nan, np.float32)
         keep = np.full((*todo.shape, *result.keep.shape[3:]) if result.keep.size else (0,) * 5, np.nan, np.float32)
@@ -239,7 +238,7 @@ def _measure_strip(tile: Tile, search: Search, what: tuple[Cell, np.ndarray, int
 Pass = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
-def _passes(tile: Tile, cell: Cell, shape: Shape, chips: Chips, blocks: tuple[slice, ...], todo: np.ndarray, kind: int) -> Iterator[Pass]:
+def _passes(tile: Tile, cell: Cell, shape: Shape, chips: Chips, span: np.ndarray, todo: np.ndarray, kind: int) -> Iterator[Pass]:
     """Return which chips of a strip are done together, with what is taken out of the blocks, and the chips' totals and scales.
 
     Blocks of the secondary without pixels at offset zero take a level from the chip that they are needed for, so coarse
@@ -250,7 +249,7 @@ def _passes(tile: Tile, cell: Cell, shape: Shape, chips: Chips, blocks: tuple[sl
     if kind == PLAIN:
         yield todo, np.zeros((2, 0, 0)), chips.total, chips.scale
         return
-    level, (other, some) = chips.level[blocks], _level_of_secondary(tile, cell, shape)
+    level, (other, some) = chips.level[_blocks(cell, shape)], _level_of_secondary(tile, cell, shape)
     if kind == LEVELLED:
         yield todo, np.stack([level, np.where(some, other, level)]), np.zeros_like(chips.total), chips.scale
         return
@@ -261,12 +260,35 @@ def _passes(tile: Tile, cell: Cell, shape: Shape, chips: Chips, blocks: tuple[sl
         present = _windows(some, tile.layout, c, todo.shape[1:])
         count = present.sum((2, 3))
         total = np.where(present, _windows(other, tile.layout, c, todo.shape[1:]), 0.0).sum((2, 3))
-        means[1, c] = np.where(count > 0, total / np.maximum(count, 1), means[0, c])
+        means[1, c] = total / np.maximum(count, 1)
+        for n, m in zip(*np.nonzero(todo[c] & (count == 0)), strict=True):
+            means[1, c, n, m] = _mean_of_window(tile, cell, shape, span, (c, int(n), int(m)))
         missing[c] = count < tile.layout.counts[c] ** 2
     coarse = np.exp2(np.ceil(np.log2(8.0 / (chips.scale * np.sqrt(pixels)))))
     rough = np.where(missing, np.rint(means[1] / coarse) * coarse, 0.0)
     for value in np.unique(rough[todo]):
         yield todo & (rough == value), np.stack([level, np.where(some, other, value)]), *means[::-1].astype(np.float32)
+
+
+def _blocks(cell: Cell, shape: Shape) -> tuple[slice, slice]:
+    top, left = cell[0] * shape.step, cell[2] * shape.step
+    return slice(top, top + shape.rows), slice(left, left + shape.columns)
+
+
+def _mean_of_window(tile: Tile, cell: Cell, shape: Shape, span: np.ndarray, chip: tuple[int, int, int]) -> float:
+    """Return the mean of all pixels that one chip is compared with; zero if there are none."""
+    c, n, m = chip
+    size = int(tile.layout.counts[c]) * shape.side
+    ranges = []
+    for k, node, first in ((0, cell[0] + n, shape.dy), (2, cell[2] + m, shape.dx)):
+        at = tile.far + (node * shape.step + int(tile.layout.starts[c])) * shape.side + first
+        ranges.append(slice(at + int(span[n, k, m]), at + int(span[n, k + 1, m]) - 1 + size))
+    pixels = np.asarray(_secondary(tile)[tuple(ranges)][tile.s_valid[tuple(ranges)]], np.float64)
+    return float(pixels.mean()) if pixels.size else 0.0
+
+
+def _secondary(tile: Tile) -> np.ndarray:
+    return tile.numbers[tile.r_valid.size : _images(tile)].reshape(tile.s_valid.shape)
 
 
 def _windows(blocks: np.ndarray, layout: Layout, chip: int, shape: tuple[int, ...]) -> np.ndarray:
@@ -281,8 +303,8 @@ def _level_of_secondary(tile: Tile, cell: Cell, shape: Shape) -> tuple[np.ndarra
     side = shape.side
     size = (shape.rows * side, shape.columns * side)
     y, x = (cell[k] * side * shape.step + tile.far for k in (0, 2))
-    image = tile.numbers[tile.r_valid.size : _images(tile)].reshape(tile.s_valid.shape)
-    parts = (array[y : y + size[0], x : x + size[1]].reshape(shape.rows, side, shape.columns, side) for array in (image, tile.s_valid))
+    images = (_secondary(tile), tile.s_valid)
+    parts = (array[y : y + size[0], x : x + size[1]].reshape(shape.rows, side, shape.columns, side) for array in images)
     total, count = (part.sum((1, 3), dtype=np.float64) for part in parts)
     return total / np.maximum(count, 1), count > 0
 
