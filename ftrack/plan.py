@@ -19,7 +19,7 @@ from ftrack.forecast import PROCESS, Forecast, forecast, wave_side
 from ftrack.grid import Grid, node_grid, nodes_on
 from ftrack.labels import sort_pairs
 from ftrack.lattice import choose_grid, scene_bytes
-from ftrack.match import halo_with
+from ftrack.match import halo_with, margin_of
 from ftrack.pairs import Pair, choose_pairs
 from ftrack.passes import group_images
 from ftrack.prior import largest_speed, read_prior
@@ -186,7 +186,8 @@ def make_plan(workflow: Workflow, scenes: Iterable[Scene] | None = None) -> Plan
     grid = snap_to_nodes(choose_grid(used, workflow.scenes.asset, area, workflow.grid, workflow.reading.access), workflow.matcher.spacing)
     refuse_large_chips(workflow, used, pairs, grid)
     plan = _after_published(Plan(workflow=workflow, scenes=used, pairs=pairs, grid=grid, versions=package_versions()))
-    plan = replace(plan, fastest=largest_speed(read_prior(workflow.prior, plan.nodes)))
+    around = nodes_on(grid, workflow.matcher.spacing).widened(plan.margin + margin_of(workflow.matcher))
+    plan = replace(plan, fastest=largest_speed(read_prior(workflow.prior, node_grid(grid, around))))
     stable_nodes(workflow.stable, plan.nodes)
     workers = size_workers(workflow.cluster)
     plan = replace(plan, wave_side=wave_side(plan.tiling, plan.forecast.images, (plan.reach, plan.margin), workers))

@@ -17,7 +17,7 @@ from ftrack.cube import read_block, write_block
 from ftrack.errors import Retry
 from ftrack.grid import Grid, grid_of, node_grid
 from ftrack.ground import Calibration, fit_pair
-from ftrack.match import clean_array, match_array, prefilter
+from ftrack.match import clean_array, margin_of, match_array, prefilter
 from ftrack.pairs import Pair
 from ftrack.plan import Plan, groups_of
 from ftrack.prior import read_prior
@@ -155,7 +155,7 @@ def _measure(plan: Plan, pairs: Sequence[Pair], window: WaveWindow) -> da.Array:
         settings=workflow.reading,
     )
     filtered = prefilter(stack, workflow.prefilter)
-    prior = read_prior(workflow.prior, node_grid(grid_of(filtered), window.nodes))
+    prior = read_prior(workflow.prior, node_grid(grid_of(filtered), window.nodes.widened(margin_of(workflow.matcher))))
     motion = match_array(filtered, pairs, workflow.matcher, prior=prior, window=window.nodes)
     return clean_array(motion, workflow.outliers, workflow.fill)
 

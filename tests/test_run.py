@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import rasterio
 import xarray as xr
+from affine import Affine
 from dask.delayed import delayed
 from distributed import Client
 from moto.server import ThreadedMotoServer
@@ -157,6 +158,26 @@ def test_a_prior_reaches_motion_beyond_the_search(listing: Path, client: Client,
     found = measured("with.zarr", prior={"vx": vx, "vy": vy})
     assert np.isfinite(found).mean() > 0.5
     assert np.nanmedian(found) == pytest.approx(vx, rel=0.02)
+
+
+def test_a_prior_that_varies_gives_the_same_cube_in_any_waves(
+    listing: Path, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    per_year = 365.25 / 5 * 10.0
+    faster = np.linspace(0.0, 3.0, 512)[None, :] * np.ones((512, 1))
+    for name, speed in (("vx", faster * per_year), ("vy", -faster.T * per_year)):
+        form = {"driver": "GTiff", "width": 512, "height": 512, "count": 1, "dtype": "float32", "crs": "EPSG:32622"}
+        with rasterio.open(tmp_path / f"{name}.tif", "w", transform=Affine(10.0, 0, 558720.0, 0, -10.0, 7671600.0), **form) as raster:
+            raster.write(speed.astype(np.float32), 1)
+
+    def measured(tile: int) -> xr.Dataset:
+        monkeypatch.setattr("ftrack.forecast.LARGEST_SIDE", 1)
+        prior = {"vx": str(tmp_path / "vx.tif"), "vy": str(tmp_path / "vy.tif")}
+        workflow = make_workflow(listing, tmp_path / f"{tile}.zarr", run={"tile": tile}, prior=prior, pairs={"max_days": 5})
+        assert run_plan(make_plan(workflow), client).published
+        return values_of(tmp_path / f"{tile}.zarr")
+
+    xr.testing.assert_equal(measured(64), measured(512))
 
 
 def test_a_finished_run_has_nothing_to_do(reference: Path, listing: Path, rock: Path, client: Client) -> None:
