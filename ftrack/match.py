@@ -33,16 +33,12 @@ def prefilter(stack: xr.DataArray, kind: ImageFilter | None = None) -> xr.DataAr
         Images, float32, NaN = no data.
     kind : ImageFilter, optional
         One of the filters of ``ftrack.prefilters``, or one of your own; a Gaussian high-pass if left out.
-
-    Raises
-    ------
-    Stop
-        A chunk is smaller than the filter's halo.
     """
     chosen = HighPass() if kind is None else kind
     images = _merge_short(_as_dask(stack), chosen.halo, (1, 2))
+    depth = _depth(images, chosen.halo)
     filtered = da.map_overlap(
-        filter_tile, images, prefilter=chosen, depth={0: 0, 1: chosen.halo, 2: chosen.halo}, boundary=_outside(images.ndim),
+        filter_tile, images, prefilter=chosen, depth={0: 0, 1: depth[0], 2: depth[1]}, boundary=_outside(images.ndim),
         trim=True, allow_rechunk=False, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32),
     )  # fmt: skip
     return stack.copy(data=filtered)
@@ -80,7 +76,7 @@ def match_stack(
     Raises
     ------
     Stop
-        A pair is not in the stack, a chunk is smaller than the matcher's halo, or the stack has no grid.
+        A pair is not in the stack, or the stack has no grid.
     """
     chosen = NCC() if matcher is None else matcher
     grid = grid_of(stack)
@@ -134,7 +130,7 @@ def margin_of(matcher: Matcher) -> int:
 
 def halo_with(matcher: Matcher, largest: float) -> int:
     """Return the pixels needed around a node where the search is centred up to ``largest`` px away."""
-    return matcher.halo + (math.ceil(largest) + matcher.halo // 4 if largest > 0.0 else 0)
+    return matcher.halo + math.ceil(largest)
 
 
 def clean(motion: xr.Dataset, outliers: Outliers | None = None, fill: Fill | None = None) -> xr.Dataset:
