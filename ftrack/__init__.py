@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ftrack.velocity import to_velocity
     from ftrack.verify import verify_cube
     from ftrack.view import plot_network, plot_quality, plot_scenes, plot_series, plot_velocity
+    from ftrack.view.panel import Panel
 
 __version__ = "0.1.0"
 
@@ -60,6 +61,7 @@ __all__ = [
     "Outliers",
     "Pair",
     "PairSettings",
+    "Panel",
     "Plan",
     "Prior",
     "Report",
@@ -129,6 +131,7 @@ _EXPORTS = {
     "velocity": ("to_velocity",),
     "verify": ("verify_cube",),
     "view": ("plot_network", "plot_quality", "plot_scenes", "plot_series", "plot_velocity"),
+    "view.panel": ("Panel",),
 }
 """What every module gives to the package. It is imported when it is first asked for: all of them together take seconds."""
 

@@ -1,0 +1,76 @@
+"""The map of the panel: its projections, what lies behind it, and the lines of longitude and latitude."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import ipyleaflet
+import numpy as np
+import xyzservices.providers as xyz
+from ipywidgets import Layout
+
+
+class Projection(NamedTuple):
+    """One way to draw the globe: its name, the CRS as ipyleaflet takes it, where it begins, and where that is."""
+
+    name: str
+    crs: dict[str, Any]
+    centre: tuple[float, float]
+    zoom: int
+    satellite: Any
+    latitudes: tuple[int, int]
+
+
+def _polar(code: str, definition: str, blue_marble: Any, latitudes: tuple[int, int]) -> Projection:
+    sides = [[-4194304, -4194304], [4194304, 4194304]]
+    resolutions = [16384.0 / 2**level for level in range(14)]
+    crs = {"name": code, "custom": True, "proj4def": definition, "origin": [-4194304, 4194304], "bounds": sides, "resolutions": resolutions}
+    pole = latitudes[1] if latitudes[1] == 90 else latitudes[0]
+    name = f"{'Arctic' if pole > 0 else 'Antarctic'} ({code})"
+    return Projection(name, crs, (pole * 0.87, -42.0 if pole > 0 else 0.0), 1, blue_marble, latitudes)
+
+
+_STERE = "+proj=stere +k=1 +x_0=0 +y_0=0 +ellps=WGS84 +datum=WGS84 +units=m +no_defs"
+PROJECTIONS = {
+    "mercator": Projection("Mercator", ipyleaflet.projections.EPSG3857, (60.0, -45.0), 3, xyz.Esri.WorldImagery, (-80, 80)),
+    "arctic": _polar("EPSG:3413", f"{_STERE} +lat_0=90 +lat_ts=70 +lon_0=-45", xyz.NASAGIBS.BlueMarble3413, (50, 90)),
+    "antarctic": _polar("EPSG:3031", f"{_STERE} +lat_0=-90 +lat_ts=-71 +lon_0=0", xyz.NASAGIBS.BlueMarble3031, (-90, -50)),
+}
+
+AREA, SHADE, STRONG = "#c8322b", "#5b6b7b", "#1f4e79"
+
+
+def new_map(projection: str, background: str, layers: tuple[ipyleaflet.Layer, ...] = ()) -> ipyleaflet.Map:
+    """Return a map; without a background it asks nobody for anything.
+
+    Parameters
+    ----------
+    projection : str
+        One of ``PROJECTIONS``.
+    background : str
+        ``satellite``, the address of map tiles with ``{z}/{x}/{y}``, or empty.
+    layers : tuple
+        What else is on it.
+    """
+    chosen = PROJECTIONS[projection]
+    behind: list[ipyleaflet.Layer] = []
+    if background:
+        source = chosen.satellite if background == "satellite" else background
+        behind = [ipyleaflet.basemap_to_tiles(source) if background == "satellite" else ipyleaflet.TileLayer(url=source)]
+    made = ipyleaflet.Map(
+        crs=chosen.crs, center=chosen.centre, zoom=chosen.zoom, scroll_wheel_zoom=True, layout=Layout(height="100%", min_height="560px"),
+        layers=(*behind, graticule(chosen.latitudes), *layers), attribution_control=bool(behind),
+    )  # fmt: skip
+    made.add(ipyleaflet.ScaleControl(position="bottomleft", imperial=False))
+    return made
+
+
+def graticule(latitudes: tuple[int, int], step: int = 10) -> ipyleaflet.GeoJSON:
+    """Return the meridians and parallels of a band of latitudes, every ten degrees."""
+    south, north = latitudes
+    up, along = np.arange(south, north + 1, 1.0), np.arange(-180.0, 181.0, 2.0)
+    meridians = [np.stack([np.full(up.size, lon), up], 1) for lon in range(-180, 180, step)]
+    parallels = [np.stack([along, np.full(along.size, lat)], 1) for lat in range(south, north + 1, step) if abs(lat) < 90]
+    shape = {"type": "MultiLineString", "coordinates": [line.tolist() for line in (*meridians, *parallels)]}
+    style = {"color": "#8a97a5", "weight": 0.6, "opacity": 0.7, "interactive": False}
+    return ipyleaflet.GeoJSON(name="graticule", data={"type": "Feature", "properties": {}, "geometry": shape}, style=style)

@@ -1,0 +1,68 @@
+"""Small widgets that all steps are made of: messages, rows, headings, pictures."""
+
+from __future__ import annotations
+
+import io
+from base64 import b64encode
+from collections.abc import Callable
+from html import escape
+from typing import Any, NamedTuple
+
+import ipywidgets as w
+from matplotlib.figure import Figure
+
+from ftrack.view.panel.state import State
+
+MARKS = {"info": "", "busy": "… ", "ok": "✓ ", "error": "✖ "}
+"""What stands before a message, so that its colour is not all that tells its kind."""
+
+
+class Step(NamedTuple):
+    """One step of the panel: its title, and what builds its widget when it is first shown."""
+
+    title: str
+    build: Callable[[State], w.Widget]
+
+
+class Message(w.HTML):  # type: ignore[misc]  # ipywidgets has no types
+    """A line that says what happened, or what to do, beside what was typed."""
+
+    kind = "info"
+
+    def say(self, text: str, kind: str = "info") -> None:
+        """Show a text; ``kind`` is info, busy, ok or error."""
+        self.kind = kind
+        role = ' role="alert"' if kind == "error" else ' role="status"'
+        lines = "<br>".join(escape(line) for line in text.splitlines())
+        self.value = f'<div class="ftrack-message ftrack-{kind}"{role}>{MARKS[kind]}{lines}</div>' if text else ""
+
+    @property
+    def text(self) -> str:
+        """What is shown, with its mark, as HTML."""
+        return str(self.value)
+
+
+def button(text: str, done: Callable[[], Any], *, tip: str = "", primary: bool = False) -> w.Button:
+    """Return a button that calls a function."""
+    made = w.Button(description=text, tooltip=tip, button_style="primary" if primary else "", layout=w.Layout(width="auto"))
+    made.on_click(lambda _: done())
+    return made
+
+
+def labelled(text: str, widget: w.Widget, after: str = "") -> w.Widget:
+    """Return a widget with its label before it, and its unit or bounds after it."""
+    parts = [w.Label(text, layout=w.Layout(width="128px", flex="0 0 auto")), widget]
+    return w.HBox([*parts, w.HTML(f'<span class="ftrack-unit">{escape(after)}</span>')] if after else parts)
+
+
+def heading(text: str) -> w.Widget:
+    """Return a heading inside a step."""
+    return w.HTML(f'<h4 class="ftrack-heading">{escape(text)}</h4>')
+
+
+def picture(figure: Figure, text: str, dpi: int = 100) -> str:
+    """Return a figure as HTML, as wide as there is room, with a text for those who do not see it."""
+    into = io.BytesIO()
+    figure.savefig(into, format="png", dpi=dpi)
+    code = b64encode(into.getvalue()).decode()
+    return f'<img class="ftrack-picture" alt="{escape(text)}" src="data:image/png;base64,{code}">'

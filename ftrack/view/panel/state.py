@@ -1,0 +1,162 @@
+"""What the steps of the panel share: settings, scenes, pairs, plan, job, cube and map."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, Protocol
+
+import ipyleaflet
+from traitlets import Any as AnyTrait
+from traitlets import Dict, HasTraits, Tuple, Unicode
+
+from ftrack.config import Workflow, read_workflow, write_workflow
+from ftrack.errors import FtrackError
+from ftrack.stac import Scene
+
+
+class Told(Protocol):
+    """Where something is said: beside what was typed."""
+
+    def say(self, text: str, kind: str = "info") -> None: ...
+
+
+class State(HasTraits):
+    """What the steps share.
+
+    Attributes
+    ----------
+    file : Path
+        The workflow file that remembers the settings; written whenever they are complete.
+    values : dict
+        Settings as they stand in a workflow file, nested; complete or not. Change them with ``put``.
+    found : tuple of Scene
+        What the last search found; ``scenes`` are those of them that are switched on.
+    pairs : tuple of Pair
+        Pairs of ``scenes`` as the settings allow them; empty if there are none.
+    plan : Plan or None
+        What a run would do, unless settings have changed since it was made.
+    job, status : Job, JobStatus or None
+        The run that is shown, and how it went when it was last looked at.
+    output, cube : str, Dataset or None
+        Where the cube that is shown lies, and the cube, opened.
+    place : (float, float)
+        Longitude and latitude of the last click on the map; empty before.
+    step : str
+        Title of the step that is shown.
+    map : ipyleaflet.Map
+        The map that is shown now.
+    """
+
+    values = Dict()
+    found: Any = Tuple()
+    pairs: Any = Tuple()
+    plan = AnyTrait(None, allow_none=True)
+    job = AnyTrait(None, allow_none=True)
+    status = AnyTrait(None, allow_none=True)
+    output = Unicode("")
+    cube = AnyTrait(None, allow_none=True)
+    place: Any = Tuple()
+    step = Unicode("")
+    map = AnyTrait(None, allow_none=True)
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self.file = file
+        self.layers: dict[str, ipyleaflet.LayerGroup] = {}
+        self._threads = ThreadPoolExecutor(4, "ftrack-panel")
+        self._tasks: set[asyncio.Future[Any]] = set()
+        if file.is_file():
+            self.values = read_workflow(file).model_dump(mode="json", exclude_unset=True)
+
+    @property
+    def workflow(self) -> Workflow:
+        """The settings.
+
+        Raises
+        ------
+        Stop
+            Something is missing or out of bounds.
+        """
+        return Workflow.read(self.values)
+
+    @property
+    def scenes(self) -> tuple[Scene, ...]:
+        """The scenes that are switched on."""
+        off = set(self.value("scenes", "leave_out", default=()))
+        return tuple(scene for scene in self.found if scene.id not in off)
+
+    def value(self, *path: str, default: Any = None) -> Any:
+        """Return a setting, such as ``value("scenes", "area")``, or what stands for it where it is not set."""
+        inside: Any = self.values
+        for name in path:
+            if not isinstance(inside, Mapping) or name not in inside:
+                return default
+            inside = inside[name]
+        return inside
+
+    def put(self, *path: str, value: Any) -> None:
+        """Set a setting; None takes it away. The workflow file follows if the settings are complete."""
+        values = deepcopy(self.values)
+        inside = values
+        for name in path[:-1]:
+            inside = inside.setdefault(name, {})
+        inside.pop(path[-1], None)
+        if value is not None:
+            inside[path[-1]] = value
+        self.values = values
+        self.save()
+
+    def save(self) -> bool:
+        """Write the workflow file and return True, unless the settings are not complete yet."""
+        try:
+            text = write_workflow(self.workflow)
+        except FtrackError:
+            return False
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        self.file.write_text(text, encoding="utf-8")
+        return True
+
+    def layer(self, name: str) -> ipyleaflet.LayerGroup:
+        """Return a group of layers of the map; it is made when it is first asked for."""
+        if name not in self.layers:
+            self.layers[name] = ipyleaflet.LayerGroup(name=name)
+            if self.map is not None:
+                self.map.add(self.layers[name])
+        return self.layers[name]
+
+    def later(self, work: Callable[[], Any], then: Callable[[Any], None], place: Told | None = None) -> None:
+        """Do slow work in a thread and hand its result over where widgets may be changed; tell at ``place`` why it failed."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            try:
+                found = work()
+            except FtrackError as error:
+                tell(place, error)
+            else:
+                then(found)
+            return
+        task = loop.create_task(self._in_thread(work, then, place))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _in_thread(self, work: Callable[[], Any], then: Callable[[Any], None], place: Told | None) -> None:
+        try:
+            then(await asyncio.get_running_loop().run_in_executor(self._threads, work))
+        except FtrackError as error:
+            tell(place, error)
+        except Exception as error:
+            if place is None:
+                raise
+            place.say(f"{type(error).__name__}: {error}", "error")
+
+
+def tell(place: Told | None, error: FtrackError) -> None:
+    """Say what went wrong where it was caused; without such a place it is raised."""
+    if place is None:
+        raise error
+    place.say(str(error), "error")
