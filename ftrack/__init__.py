@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ftrack.average import average
     from ftrack.cleaning import Fill, Outliers
     from ftrack.cluster import open_client
     from ftrack.config import ClusterSettings, Workflow, read_workflow, write_workflow
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from ftrack.run import Report, run_plan
     from ftrack.scenes import Scene, SceneQuery, find_scenes, scenes_table
     from ftrack.schema import Status
+    from ftrack.series import point_series, profile
     from ftrack.stable import Shift, StableSettings, fit_shift, stable_nodes
     from ftrack.stack import MaskSettings, StackSettings, open_stack
     from ftrack.synthetic import ArchiveSettings, simulate_archive
@@ -76,6 +78,7 @@ __all__ = [
     "Stop",
     "Wallis",
     "Workflow",
+    "average",
     "choose_grid",
     "choose_pairs",
     "clean",
@@ -95,7 +98,9 @@ __all__ = [
     "plot_scenes",
     "plot_series",
     "plot_velocity",
+    "point_series",
     "prefilter",
+    "profile",
     "read_workflow",
     "run_plan",
     "scenes_table",
@@ -108,6 +113,7 @@ __all__ = [
 ]
 
 _EXPORTS = {
+    "average": ("average",),
     "cleaning": ("Fill", "Outliers"),
     "cluster": ("open_client",),
     "config": ("ClusterSettings", "Workflow", "read_workflow", "write_workflow"),
@@ -125,6 +131,7 @@ _EXPORTS = {
     "run": ("Report", "run_plan"),
     "scenes": ("Scene", "SceneQuery", "find_scenes", "scenes_table"),
     "schema": ("Status",),
+    "series": ("point_series", "profile"),
     "stable": ("Shift", "StableSettings", "fit_shift", "stable_nodes"),
     "stack": ("MaskSettings", "StackSettings", "open_stack"),
     "synthetic": ("ArchiveSettings", "simulate_archive"),

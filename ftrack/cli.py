@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import ftrack.demo
     import ftrack.extent
     import ftrack.grid
-    import ftrack.view.plots
+    import ftrack.series
     import ftrack.warmup
 
 # Whatever else a command needs is imported when it is first used, as ``ftrack.name``: help and mistakes are answered at once.
@@ -178,8 +178,8 @@ def _place(cube: xr.Dataset, text: str) -> tuple[float, float]:
     bounds = ftrack.grid.grid_of(cube).bounds
     on_map = bounds.left <= first <= bounds.right and bounds.bottom <= second <= bounds.top
     if not on_map and abs(first) <= 180 and abs(second) <= 90:
-        return ftrack.view.plots.place_of(cube, lon=first, lat=second)
-    return ftrack.view.plots.place_of(cube, x=first, y=second)
+        return ftrack.series.place_of(cube, lon=first, lat=second)
+    return ftrack.series.place_of(cube, x=first, y=second)
 
 
 @app.command(epilog="Example: ftrack verify jakobshavn.zarr")

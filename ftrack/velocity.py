@@ -119,9 +119,7 @@ def velocity_block(
 
     Notes
     -----
-    The error of a component is ``hypot(error_scale * formal error, error of the shift)``, in m/yr. The error of the
-    speed is its propagation, ``sqrt((vx vx_error)^2 + (vy vy_error)^2) / v``; where v is 0 the direction is undefined
-    and the root mean square over all directions, ``sqrt((vx_error^2 + vy_error^2) / 2)``, is taken.
+    The error of a component is ``hypot(error_scale * formal error, error of the shift)``, in m/yr; for that of the speed see ``speed``.
     """
     names = [variable.name for variable in MOTION]
     given = motion if isinstance(motion, Mapping) else dict(zip(names, motion, strict=True))
@@ -132,15 +130,14 @@ def velocity_block(
     vy = _where(kept, -(given["dy"] - correction.dy) * metres)
     vx_error = _where(kept, np.hypot(given["dx_error"] * correction.error_scale_dx, correction.error_dx) * metres)
     vy_error = _where(kept, np.hypot(given["dy_error"] * correction.error_scale_dy, correction.error_dy) * metres)
-    v = np.hypot(vx, vy)
-    along = np.hypot(vx * vx_error, vy * vy_error) / np.where(v > 0, v, 1.0)
+    v, v_error = speed(vx, vy, vx_error, vy_error)
     values = {
         "vx": vx,
         "vy": vy,
         "v": v,
         "vx_error": vx_error,
         "vy_error": vy_error,
-        "v_error": np.where(v > 0, along, np.hypot(vx_error, vy_error) / np.sqrt(2.0)),
+        "v_error": v_error,
         "interp_mask": np.where(status == Status.NOT_COMPUTED, 255, status == Status.FILLED),
         "correlation": given["correlation"],
         "peak_ratio": given["peak_ratio"],
@@ -148,6 +145,17 @@ def velocity_block(
         "status": status,
     }
     return {variable.name: values[variable.name].astype(variable.dtype) for variable in VELOCITY}
+
+
+def speed(vx: Any, vy: Any, vx_error: Any, vy_error: Any) -> tuple[Any, Any]:
+    """Return the speed and its error.
+
+    The error is the propagation of those of the components, ``sqrt((vx vx_error)^2 + (vy vy_error)^2) / v``; where v is 0
+    the direction is undefined and the root mean square over all directions, ``sqrt((vx_error^2 + vy_error^2) / 2)``, is taken.
+    """
+    v = np.hypot(vx, vy)
+    along = np.hypot(vx * vx_error, vy * vy_error) / np.where(v > 0, v, 1.0)
+    return v, np.where(v > 0, along, np.hypot(vx_error, vy_error) / np.sqrt(2.0))
 
 
 def _where(kept: Any, values: Any) -> Any:

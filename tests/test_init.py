@@ -72,4 +72,4 @@ def test_help_is_answered_without_the_numerics() -> None:
 
 
 def test_modules_are_found_by_name() -> None:
-    assert "matplotlib" in modules_after("import ftrack; ftrack.view.plots.place_of")
+    assert "matplotlib" in modules_after("import ftrack; ftrack.view.plots.name_above")

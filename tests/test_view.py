@@ -18,11 +18,12 @@ from matplotlib.quiver import Quiver, QuiverKey
 from matplotlib.text import Text
 
 from ftrack import view
+from ftrack.average import pair_index
 from ftrack.errors import Stop
 from ftrack.grid import Grid, place
 from ftrack.schema import STATUS_TEXT, Status
-from ftrack.view.frames import choose_frame, pair_index, round_number, short_crs
-from ftrack.view.plots import place_of
+from ftrack.series import place_of
+from ftrack.view.frames import choose_frame, round_number, short_crs
 
 HEIGHT, WIDTH, STEP = 60, 80, 80.0
 GRID = Grid(crs="EPSG:32718", resolution=STEP, left=620_000.0, top=4_405_000.0, height=HEIGHT, width=WIDTH)

@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from ftrack.average import pair_index
 from ftrack.errors import Stop
 from ftrack.grid import Grid, grid_of
 from ftrack.schema import Status
@@ -70,35 +71,6 @@ def choose_frame(cube: xr.Dataset, names: tuple[str, ...], pair: int | str | Any
         return Frame(values, shown, _title_of_all(cube), cube.sizes["mid_date"], extent)
     one = thin.isel(mid_date=index)
     return Frame({n: one[n].values for n in names}, shown, title_of_pair(cube, index), 1, extent)
-
-
-def pair_index(cube: xr.Dataset, pair: int | str | Any | None) -> int | None:
-    """Return the position of a pair in the cube, or None for the median over all pairs, where there are several.
-
-    Raises
-    ------
-    Stop
-        There is no such position, or the text is neither a number, nor a date, nor ``median``.
-    """
-    count = cube.sizes["mid_date"]
-    if count == 0:
-        raise Stop("the cube holds no pair, so there is nothing to show")
-    if pair is None:
-        return 0 if count == 1 else None
-    if isinstance(pair, str) and pair == "median":
-        return 0 if count == 1 else None
-    if isinstance(pair, str) and pair.lstrip("-").isdigit() and len(pair.lstrip("-")) < 6:
-        pair = int(pair)
-    if isinstance(pair, int | np.integer):
-        if not -count <= pair < count:
-            raise Stop(f"there is no pair {pair}: the cube holds {count}, numbered 0 to {count - 1}")
-        return int(pair) % count
-    try:
-        date = pd.Timestamp(pair)
-    except (ValueError, TypeError):
-        raise Stop(f"the pair {pair!r} is neither a number, nor a date such as 2020-01-16, nor 'median'") from None
-    date = date.tz_convert(None) if date.tzinfo else date
-    return int(np.argmin(np.abs(cube["mid_date"].values - np.datetime64(date, "ns"))))
 
 
 def title_of_pair(cube: xr.Dataset, index: int) -> str:

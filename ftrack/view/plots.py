@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Any, Protocol
 
 import numpy as np
-import pyproj
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
@@ -16,8 +15,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from ftrack.errors import Stop
-from ftrack.grid import grid_of
-from ftrack.schema import STATUS_TEXT, Status
+from ftrack.schema import STATUS_TEXT
+from ftrack.series import is_measured, point_series
 from ftrack.settings import nearest
 from ftrack.view.dates import as_dates, dress_dates
 
@@ -38,7 +37,7 @@ class TimedPair(Protocol):
 
 
 def plot_series(
-    cube: xr.Dataset,
+    data: xr.Dataset,
     *,
     x: float | None = None,
     y: float | None = None,
@@ -51,10 +50,10 @@ def plot_series(
 
     Parameters
     ----------
-    cube : Dataset
-        ``variable``, its error and the acquisition dates over ``mid_date``.
+    data : Dataset
+        A cube, of which the node nearest to the place is drawn, or what `ftrack.point_series` has read of one.
     x, y : float
-        The place in metres of the cube's CRS; the nearest node is drawn.
+        The place in metres of the cube's CRS.
     lon, lat : float
         The place in degrees, instead of ``x`` and ``y``.
     variable : str
@@ -71,60 +70,28 @@ def plot_series(
     Stop
         The place is not given, given twice, or outside the cube; or the cube has no such variable.
     """
-    if variable not in SERIES_LABEL or variable not in cube:
+    if variable not in SERIES_LABEL or variable not in data:
         raise Stop(f"no series can be drawn of {variable!r}; {nearest(variable, SERIES_LABEL)}")
-    x, y = place_of(cube, x=x, y=y, lon=lon, lat=lat)
-    names = [n for n in (variable, f"{variable}_error", "status") if n in cube]
-    node = cube[names].sel(x=x, y=y, method="nearest").load()
+    series = point_series(data, x=x, y=y, lon=lon, lat=lat, filled=True) if "x" in data.dims else data
     ax = Figure(figsize=(8.5, 4.6), dpi=150, layout="constrained").subplots() if ax is None else ax
-    values = node[variable].values
-    known = np.isfinite(values)
-    status = node["status"].values if "status" in node else np.zeros(values.shape, np.uint8)
-    filled = known & (status == int(Status.FILLED))
-    times = _times(cube)
-    errors = node[f"{variable}_error"].values if f"{variable}_error" in node else np.full(values.shape, np.nan)
+    values, errors = series[variable].values, series[f"{variable}_error"].values
+    known, measured, times = np.isfinite(values), is_measured(series), _times(series)
     _draw_bars(ax, times, values, errors, known)
-    for chosen, face, label in ((known & ~filled, "#1f4e79", "measured"), (filled, "white", "filled from its neighbours")):
+    for chosen, face, label in ((measured, "#1f4e79", "measured"), (known & ~measured, "white", "filled from its neighbours")):
         if chosen.any():
             ax.plot(times[1][chosen], values[chosen], "o", ms=4.5, mfc=face, mec="#1f4e79", mew=1.0, label=label, zorder=3)
     dress_dates(ax, times[0].min(), times[2].max())
     ax.set_ylabel(SERIES_LABEL[variable])
-    ax.set_title(_title_of_node(node, known), fontsize="medium", loc="left", pad=24)
+    ax.set_title(_title_of_place(series, known), fontsize="medium", loc="left", pad=24)
     if not known.any():
         ax.set_yticks([])
-        ax.text(0.5, 0.5, _why_empty(status), transform=ax.transAxes, ha="center", va="center")
+        ax.text(0.5, 0.5, _why_empty(series), transform=ax.transAxes, ha="center", va="center")
         return ax
     lowest, highest = ax.get_ylim()
     if variable == "v" and lowest < 0.4 * highest:
         ax.set_ylim(bottom=0)
     name_above(ax)
     return ax
-
-
-def place_of(
-    cube: xr.Dataset, *, x: float | None = None, y: float | None = None, lon: float | None = None, lat: float | None = None
-) -> tuple[float, float]:
-    """Return a place in map coordinates of the cube, from map coordinates or from degrees.
-
-    Raises
-    ------
-    Stop
-        The place is not given, given twice, or outside the cube.
-    """
-    grid = grid_of(cube)
-    if (x is None) != (y is None) or (lon is None) != (lat is None) or (x is None) == (lon is None):
-        raise Stop("give the place either as x and y in metres of the cube's CRS, or as lon and lat in degrees")
-    given = f"x {x}, y {y}"
-    if lon is not None and lat is not None:
-        given = f"lon {lon}, lat {lat}"
-        x, y = pyproj.Transformer.from_crs("EPSG:4326", grid.crs, always_xy=True).transform(lon, lat)
-    assert x is not None and y is not None
-    b = grid.bounds
-    if not (b.left <= x <= b.right and b.bottom <= y <= b.top):
-        raise Stop(
-            f"{given} lies outside the cube, which covers x {b.left:.0f} to {b.right:.0f}, y {b.bottom:.0f} to {b.top:.0f} ({grid.crs})"
-        )
-    return float(x), float(y)
 
 
 def _times(cube: xr.Dataset) -> np.ndarray:
@@ -167,19 +134,19 @@ def name_above(ax: Axes) -> None:
     ax.legend([handles[i] for i in order], [labels[i] for i in order], **place)
 
 
-def _title_of_node(node: xr.Dataset, known: np.ndarray) -> str:
-    grid_x, grid_y = float(node["x"]), float(node["y"])
-    reference = node.coords.get("spatial_ref", node.coords.get("mapping"))
-    place = f"x {grid_x:.0f}, y {grid_y:.0f} m"
-    if reference is not None and "crs_wkt" in reference.attrs:
-        crs = pyproj.CRS(reference.attrs["crs_wkt"])
-        lon, lat = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform(grid_x, grid_y)
-        place = f"{abs(lat):.4f}° {'N' if lat >= 0 else 'S'}, {abs(lon):.4f}° {'E' if lon >= 0 else 'W'} ({place})"
+def _title_of_place(series: xr.Dataset, known: np.ndarray) -> str:
+    lon, lat = float(series["lon"]), float(series["lat"])
+    metres = f"x {float(series['x']):.0f}, y {float(series['y']):.0f} m"
+    radius = float(series.attrs.get("radius", 0))
+    around = f", mean within {radius:g} m" if radius else ""
+    place = f"{abs(lat):.4f}° {'N' if lat >= 0 else 'S'}, {abs(lon):.4f}° {'E' if lon >= 0 else 'W'} ({metres}){around}"
     return f"{place}: a vector in {int(known.sum())} of {known.size} pairs"
 
 
-def _why_empty(status: np.ndarray) -> str:
-    codes, counts = np.unique(status, return_counts=True)
+def _why_empty(series: xr.Dataset) -> str:
+    if "status" not in series:
+        return "no vector at this node"
+    codes, counts = np.unique(series["status"].values, return_counts=True)
     reasons = {int(code): text for code, text in STATUS_TEXT.items()}
     lines = [f"{count} pairs: {reasons.get(int(code), 'unknown status')}" for code, count in zip(codes, counts, strict=True)]
     return "no vector at this node\n" + "\n".join(lines)
