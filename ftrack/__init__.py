@@ -13,7 +13,6 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ftrack.average import average
     from ftrack.cleaning import Fill, Outliers
     from ftrack.cluster import open_client
     from ftrack.config import ClusterSettings, Workflow, read_workflow, write_workflow
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from ftrack.lattice import GridSettings, choose_grid
     from ftrack.match import clean, match_stack, prefilter
     from ftrack.matchers import NCC, Matcher, Prior
+    from ftrack.means import average
     from ftrack.pairs import Pair, PairSettings, choose_pairs
     from ftrack.plan import Plan, describe, make_plan
     from ftrack.prefilters import NAOF, HighPass, ImageFilter, LaplacianOfGaussian, NoFilter, Orientation, Wallis
@@ -113,7 +113,6 @@ __all__ = [
 ]
 
 _EXPORTS = {
-    "average": ("average",),
     "cleaning": ("Fill", "Outliers"),
     "cluster": ("open_client",),
     "config": ("ClusterSettings", "Workflow", "read_workflow", "write_workflow"),
@@ -125,6 +124,7 @@ _EXPORTS = {
     "lattice": ("GridSettings", "choose_grid"),
     "match": ("clean", "match_stack", "prefilter"),
     "matchers": ("NCC", "Matcher", "Prior"),
+    "means": ("average",),
     "pairs": ("Pair", "PairSettings", "choose_pairs"),
     "plan": ("Plan", "describe", "make_plan"),
     "prefilters": ("NAOF", "HighPass", "ImageFilter", "LaplacianOfGaussian", "NoFilter", "Orientation", "Wallis"),

@@ -12,9 +12,9 @@ import shapely
 import shapely.geometry
 import xarray as xr
 
-from ftrack.average import average, components, pair_index
 from ftrack.errors import Stop
 from ftrack.grid import Grid, crs_attributes, grid_of
+from ftrack.means import average, components, pair_index
 from ftrack.schema import Status
 from ftrack.velocity import point_scale, speed
 

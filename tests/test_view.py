@@ -18,9 +18,9 @@ from matplotlib.quiver import Quiver, QuiverKey
 from matplotlib.text import Text
 
 from ftrack import view
-from ftrack.average import pair_index
 from ftrack.errors import Stop
 from ftrack.grid import Grid, place
+from ftrack.means import pair_index
 from ftrack.schema import STATUS_TEXT, Status
 from ftrack.series import place_of
 from ftrack.view.frames import choose_frame, round_number, short_crs

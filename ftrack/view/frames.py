@@ -15,9 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ftrack.average import pair_index
 from ftrack.errors import Stop
 from ftrack.grid import Grid, grid_of
+from ftrack.means import pair_index
 from ftrack.schema import Status
 
 LARGEST_SIDE = 1500

@@ -15,8 +15,8 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.ticker import LogFormatter, MaxNLocator
 from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar  # type: ignore[import-untyped]
 
-from ftrack.average import pair_index
 from ftrack.errors import Stop
+from ftrack.means import pair_index
 from ftrack.schema import STATUS_TEXT, Status
 from ftrack.view.frames import NO_DATA_COLOUR, STRIP, Frame, beside, choose_frame, dress_map, heading, new_map, round_number
 

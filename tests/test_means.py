@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from ftrack.average import average, components, pair_index, within
 from ftrack.errors import Stop
+from ftrack.means import average, components, pair_index, within
 from ftrack.schema import Status
 
 START = np.datetime64("2020-01-01", "us")
@@ -108,7 +108,7 @@ def test_a_lazy_cube_is_averaged_in_strips_with_the_same_result(monkeypatch: pyt
     values = np.random.default_rng(5).normal(100, 5, (2, 6, 11, 7))
     data = make_pairs(*values, error=np.full((6, 11, 7), 2.0)).assign_coords(y=np.arange(11.0), x=np.arange(7.0))
     whole = average(data)
-    monkeypatch.setattr("ftrack.average.ROWS", 4)
+    monkeypatch.setattr("ftrack.means.ROWS", 4)
     xr.testing.assert_identical(average(data.chunk(mid_date=2, y=3)), whole)
 
 

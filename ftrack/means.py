@@ -172,13 +172,13 @@ def _average_part(data: xr.Dataset, method: Method, filled: bool, shared: float)
 
 def _near(given: dict[str, np.ndarray]) -> np.ndarray:
     """Return which vectors lie near the median in both components, by the scatter and by their own errors."""
-    near = np.isfinite(given["vx"])
+    near: np.ndarray = np.isfinite(given["vx"])
     few = near.sum(axis=0) < FEW
     for name in ("vx", "vy"):
         away, error = np.abs(given[name] - median(given[name])), given[f"{name}_error"]
         scatter = np.where(few & np.isnan(error), np.inf, NORMAL * median(away))
         allowed = FAR * np.fmax(scatter, error)
-        near = near & (away <= np.maximum(allowed, 1e-6))
+        near &= away <= np.maximum(allowed, 1e-6)
     return near
 
 
@@ -204,7 +204,8 @@ def _centre(values: np.ndarray, errors: np.ndarray, kept: np.ndarray, method: Me
 def _weights(errors: np.ndarray) -> np.ndarray:
     """Return 1 / error^2; all alike where a place has vectors without errors."""
     known = np.isfinite(errors) & (errors > 0)
-    return np.where(known, 1 / np.where(known, errors, 1.0) ** 2, 1.0)
+    weights: np.ndarray = np.where(known, 1 / np.where(known, errors, 1.0) ** 2, 1.0)
+    return weights
 
 
 def median(values: np.ndarray) -> np.ndarray:
