@@ -60,7 +60,7 @@ class CubeSpec:
     nodes : Grid
         The grid whose pixel centres are the nodes.
     pairs : tuple of Pair
-        In the order of their unique dates (``labels.sort_pairs``).
+        In any order; a run takes that of ``batches.order_pairs``.
     images : mapping of str to Image
         Platform and scenes of every image, by image id.
     chunks : (int, int, int)
@@ -81,9 +81,8 @@ class CubeSpec:
     def __post_init__(self) -> None:
         if not self.pairs or min(self.chunks) < 1 or min(self.shape) < 1:
             raise Stop(f"a cube of shape {self.shape} with chunks {self.chunks} holds nothing: it needs pairs, nodes and chunks")
-        dates = np.split(self.mid_date, np.cumsum(self.parts, dtype=int))
-        if any(np.any(np.diff(part) <= np.timedelta64(0, "us")) for part in dates):
-            raise Stop("the pairs are not in the order of their unique dates; use ftrack.labels.sort_pairs")
+        if len({pair.id for pair in self.pairs}) < len(self.pairs):
+            unique_mid_date(self.pairs)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -304,7 +303,7 @@ def _ranges(spec: CubeSpec) -> dict[str, Any]:
 
 
 def open_cube(
-    url: str, storage_options: Options = None, chunks: Any = MappingProxyType({}), consolidated: bool | None = True
+    url: str, storage_options: Options = None, chunks: Any = MappingProxyType({}), consolidated: bool | None = True, in_order: bool = True
 ) -> xr.Dataset:
     """Open a published cube lazily (texts of the pairs are read at once).
 
@@ -318,13 +317,15 @@ def open_cube(
         As in ``xarray.open_zarr``; by default one Dask chunk per stored chunk. None reads without Dask.
     consolidated : bool, optional
         As in ``xarray.open_zarr``; every published cube has consolidated metadata.
+    in_order : bool
+        Sort by ``mid_date``. False leaves the pairs as they are stored, sorted within chunks only, which saves time and memory
+        where there are very many chunks: select first, then sort (``cube.isel(y=3, x=4).sortby("mid_date")``).
 
     Returns
     -------
     Dataset
         Dimensions mid_date, y, x; ``schema.VELOCITY``, ``PER_PAIR`` and ``PER_NODE``. Velocity is float32 with NaN
-        where there is none, and ``status`` says why. Sorted by mid_date, also
-        where pairs have been appended. ``.rio.crs`` works on it, on its variables and on what is made of them.
+        where there is none, and ``status`` says why. ``.rio.crs`` works on it, on its variables and on what is made of them.
 
     Raises
     ------
@@ -352,10 +353,12 @@ def open_cube(
         raise Stop(f"{url} is a Zarr store, but not a cube of ftrack: it has no {MAPPING!r}; open it with xarray.open_zarr")
     # xarray cannot mask numpy's own strings. rioxarray looks for spatial_ref once arithmetic has dropped the name of the mapping.
     cube = cube.assign(texts_of_pairs.astype(object).data_vars).assign_coords(spatial_ref=cube[MAPPING].variable)
-    return _in_order(cube) if RANGES in cube.attrs else cube
+    return _without_gaps(cube, in_order)
 
 
-def _in_order(cube: xr.Dataset) -> xr.Dataset:
-    """Return a cube to which pairs have been appended, sorted by date and without the places that hold no pair."""
-    places = np.concatenate([np.arange(*ends) for ends in cube.attrs[RANGES]])
-    return cube.isel(mid_date=places[np.argsort(cube["mid_date"].values[places], kind="stable")])
+def _without_gaps(cube: xr.Dataset, in_order: bool) -> xr.Dataset:
+    """Return a cube without the places that hold no pair, sorted by date if asked for."""
+    whole = [(0, cube.sizes["mid_date"])]
+    places = np.concatenate([np.arange(*ends) for ends in cube.attrs.get(RANGES, whole)])
+    order = places[np.argsort(cube["mid_date"].values[places], kind="stable")] if in_order else places
+    return cube if np.array_equal(order, np.arange(*whole[0])) else cube.isel(mid_date=order)

@@ -123,13 +123,6 @@ def utc(time: datetime) -> np.datetime64:
     return np.datetime64((time if time.tzinfo is None else time.astimezone(UTC)).replace(tzinfo=None), "us")
 
 
-def sort_pairs(pairs: Sequence[Pair], parts: Sequence[int] = ()) -> tuple[Pair, ...]:
-    """Return the pairs in the order of their unique dates, which is the order of the cube; those of ``parts`` stay in their places."""
-    first = sum(parts)
-    order = first + np.argsort(unique_mid_date(pairs, parts)[first:])
-    return (*pairs[:first], *(pairs[index] for index in order))
-
-
 def pair_columns(pairs: Sequence[Pair], images: Mapping[str, Image]) -> dict[str, np.ndarray]:
     """Return what is known of every pair before anything is measured, by name as in ``schema.PER_PAIR``.
 

@@ -12,12 +12,12 @@ from importlib.metadata import version
 from typing import Any
 
 from ftrack.append import Part, new_pairs, published_plan, read_published, why_not
+from ftrack.batches import groups_of, images_in, order_pairs
 from ftrack.cleaning import clean_halo
 from ftrack.config import Workflow
 from ftrack.errors import Stop
 from ftrack.forecast import PROCESS, Forecast, forecast, wave_side
 from ftrack.grid import Grid, node_grid, nodes_on
-from ftrack.labels import sort_pairs
 from ftrack.lattice import choose_grid, scene_bytes
 from ftrack.match import halo_with, margin_of
 from ftrack.pairs import Pair, choose_pairs
@@ -28,7 +28,7 @@ from ftrack.scenes import find_scenes
 from ftrack.schema import ALGORITHM_VERSION, DAYS_PER_YEAR
 from ftrack.stable import stable_nodes
 from ftrack.stac import Scene, asset_of, read_scene
-from ftrack.tiling import IMAGES, Block, Tiling, Wave, batch_pairs, blocks_of, group_pairs, snap_to_nodes, wave_window, waves_of
+from ftrack.tiling import Block, Tiling, Wave, batch_pairs, blocks_of, snap_to_nodes, wave_window, waves_of
 from ftrack.workers import size_workers
 
 FORMAT = 1
@@ -141,6 +141,11 @@ class Plan:
         """Return the pairs of a batch."""
         return self.pairs[batch_pairs(self.tiling, batch)]
 
+    def groups_of(self, batch: int) -> tuple[tuple[Pair, ...], ...]:
+        """Return the pairs of a batch in groups whose images are in memory together."""
+        pairs = self.pairs_of(batch)
+        return tuple(tuple(pairs[number] for number in group) for group in groups_of(pairs))
+
     def scenes_in(self, pairs: Sequence[Pair]) -> tuple[Scene, ...]:
         """Return the scenes of the images of some pairs."""
         return _scenes_in(self.scenes, pairs)
@@ -149,8 +154,7 @@ class Plan:
     def forecast(self) -> Forecast:
         """What the run will need."""
         batches = range(self.tiling.first_batch, self.tiling.batches)
-        groups = [group for batch in batches for group in groups_of(self.pairs_of(batch))]
-        images = max(len({name for pair in group for name in (pair.reference, pair.secondary)}) for group in groups)
+        images = max(len(images_in(group)) for batch in batches for group in self.groups_of(batch))
         matcher = self.workflow.matcher
         surfaces = 2 * len(matcher.chip_sizes) * (2 * matcher.search_radius + 1) ** 2
         return forecast(self.tiling, images, self.wave_side, (self.reach, self.margin), surfaces)
@@ -181,7 +185,7 @@ def make_plan(workflow: Workflow, scenes: Iterable[Scene] | None = None) -> Plan
     for scene in found:
         asset_of(scene, workflow.scenes.asset)
     area = workflow.scenes.area
-    pairs = sort_pairs(choose_pairs(found, workflow.pairs, area=area))
+    pairs = order_pairs(choose_pairs(found, workflow.pairs, area=area))
     used = _scenes_in(found, pairs)
     grid = snap_to_nodes(choose_grid(used, workflow.scenes.asset, area, workflow.grid, workflow.reading.access), workflow.matcher.spacing)
     refuse_large_chips(workflow, used, pairs, grid)
@@ -213,7 +217,7 @@ def _after_published(plan: Plan) -> Plan:
     if not new:
         return replace(published, workflow=plan.workflow)
     parts = tuple(part.pairs for part in old.parts)
-    longer = replace(plan, pairs=sort_pairs((*published.pairs, *new), parts), earlier=old.parts)
+    longer = replace(plan, pairs=order_pairs((*published.pairs, *new), parts), earlier=old.parts)
     refuse_other_output(output, folder, longer.run_id, before=old.parts[-1].run_id)
     return longer
 
@@ -231,14 +235,8 @@ def _search(workflow: Workflow) -> tuple[Scene, ...]:
 
 
 def _scenes_in(scenes: Iterable[Scene], pairs: Sequence[Pair]) -> tuple[Scene, ...]:
-    images = {name for pair in pairs for name in (pair.reference, pair.secondary)}
+    images = images_in(pairs)
     return tuple(sorted((scene for scene in scenes if scene.image_id in images), key=lambda s: (s.time, s.id)))
-
-
-def groups_of(pairs: Sequence[Pair]) -> tuple[tuple[Pair, ...], ...]:
-    """Return some pairs of a batch in groups whose images are in memory together."""
-    groups = group_pairs([(pair.reference, pair.secondary) for pair in pairs], IMAGES)
-    return tuple(tuple(pairs[number] for number in group) for group in groups)
 
 
 def package_versions() -> dict[str, str]:
@@ -251,7 +249,7 @@ def _bytes_to_read(plan: Plan) -> int:
     windows = [wave_window(plan.tiling, wave, plan.reach, plan.margin) for wave in plan.waves if wave.batch == plan.tiling.first_batch]
     grids = [plan.grid.window(window.rows, window.columns) for window in windows]
     sizes = scene_bytes(plan.scenes, plan.workflow.scenes.asset, grids, plan.workflow.reading.access)
-    groups = (group for batch in range(plan.tiling.first_batch, plan.tiling.batches) for group in groups_of(plan.pairs_of(batch)))
+    groups = (group for batch in range(plan.tiling.first_batch, plan.tiling.batches) for group in plan.groups_of(batch))
     return round(sum(sizes[scene.id] for group in groups for scene in plan.scenes_in(group)))
 
 

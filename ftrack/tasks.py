@@ -13,13 +13,14 @@ import numpy as np
 import tenacity
 from dask.delayed import delayed
 
+from ftrack.batches import groups_of
 from ftrack.cube import read_block, write_block
 from ftrack.errors import Retry
 from ftrack.grid import Grid, grid_of, node_grid
 from ftrack.ground import Calibration, fit_pair
 from ftrack.match import clean_array, margin_of, match_array, prefilter
 from ftrack.pairs import Pair
-from ftrack.plan import Plan, groups_of
+from ftrack.plan import Plan
 from ftrack.prior import read_prior
 from ftrack.records import Phase, Record, write_record
 from ftrack.schema import MOTION, VELOCITY, Status
@@ -135,8 +136,12 @@ def measure_wave(plan: Plan, wave: Wave, numbers: Sequence[int]) -> da.Array:
     """
     window = wave_window(plan.tiling, wave, plan.reach, plan.margin)
     pairs = [plan.pairs_of(wave.batch)[number] for number in numbers]
-    groups = [_measure(plan, group, window) for group in groups_of(pairs)]
-    measured = groups[0] if len(groups) == 1 else da.concatenate(groups, axis=1).rechunk({1: -1})
+    groups = groups_of(pairs)
+    parts = [_measure(plan, [pairs[k] for k in group], window) for group in groups]
+    measured = da.concatenate(parts, axis=1).rechunk({1: -1})
+    places = np.argsort(np.concatenate(groups))
+    if np.any(np.diff(places) < 0):
+        measured = measured.map_blocks(np.take, places, axis=1, dtype=measured.dtype)
     height, width = measured.shape[2:]
     inside: da.Array = measured[:, :, window.margin : height - window.margin, window.margin : width - window.margin]
     assert inside.numblocks == (1, 1, wave.height, wave.width), f"wave {wave} has chunks {inside.chunks}"

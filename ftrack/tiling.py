@@ -10,9 +10,6 @@ from ftrack.grid import Grid, Nodes, anchor_of, snapped_grid
 BATCH = 64
 """Pairs in a batch, which is also the number of pairs in one chunk of the cube."""
 
-IMAGES = 24
-"""Images of a tile that are in memory at a time; the pairs of a batch that need more are measured one group after another."""
-
 
 class Tiling(NamedTuple):
     """How the nodes of a grid are cut: ``rows`` by ``columns`` nodes into square tiles of ``tile`` nodes, ``pairs`` into batches.
@@ -116,19 +113,6 @@ class WaveWindow(NamedTuple):
     chunks: tuple[tuple[int, ...], tuple[int, ...]]
     nodes: Nodes
     margin: int
-
-
-def group_pairs(pairs: Sequence[tuple[str, str]], most: int) -> tuple[tuple[int, ...], ...]:
-    """Return the numbers of pairs, in order, in as few groups as their order allows, none of more than ``most`` images."""
-    groups: list[list[int]] = []
-    images: set[str] = set()
-    for number, pair in enumerate(pairs):
-        if not groups or len(images.union(pair)) > most:
-            groups.append([])
-            images = set()
-        groups[-1].append(number)
-        images.update(pair)
-    return tuple(tuple(group) for group in groups)
 
 
 def pair_ranges(parts: Sequence[int], chunk: int) -> tuple[tuple[int, int], ...]:

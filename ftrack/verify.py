@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from typing import Any, NamedTuple
@@ -84,7 +84,7 @@ def verify_cube(url: str, storage_options: Options = None, workers: int = 4) -> 
     kept = np.concatenate([np.arange(*ends) for ends in ranges])
     dated = {"mid_date", "time_bnds", *(variable.name for variable in PER_PAIR)}
     small = {name: values[kept] if name in dated else values for name, values in small.items()}
-    problems += found + list(_check_dates(small, ranges))
+    problems += found + list(_check_dates(small))
     regions = list(_regions(arrays["vx"]))
     with ThreadPoolExecutor(workers) as pool:
         blocks = list(pool.map(lambda region: _check_block(arrays, region, kept), regions))
@@ -145,16 +145,13 @@ def _read_small(arrays: Arrays) -> tuple[dict[str, np.ndarray], list[str]]:
     return values, problems
 
 
-def _check_dates(values: Mapping[str, np.ndarray], ranges: Sequence[tuple[int, int]]) -> Iterator[str]:
-    """Look at the dates of pairs and nodes; dates are sorted within every part that was published at once."""
+def _check_dates(values: Mapping[str, np.ndarray]) -> Iterator[str]:
+    """Look at the dates of pairs and at the places of nodes."""
     dates = values.get("mid_date")
     if dates is None:
         return
-    parts = np.split(dates, np.cumsum([stop - first for first, stop in ranges]))
     if np.unique(dates).size < dates.size:
         yield f"mid_date: {dates.size - np.unique(dates).size} dates are there twice"
-    elif any(np.any(np.diff(part) < 0) for part in parts):
-        yield "mid_date: not sorted"
     if {"time_bnds", "acquisition_date_img1", "acquisition_date_img2"} <= set(values):
         bounds = np.stack([values["acquisition_date_img1"], values["acquisition_date_img2"]], axis=1)
         if not np.array_equal(bounds, values["time_bnds"]):

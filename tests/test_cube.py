@@ -23,10 +23,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from zarr.storage import LocalStore, WrapperStore
 
+from ftrack.batches import order_pairs
 from ftrack.cube import CubeSpec, create_cube, create_motion, open_cube, publish_cube, read_block, write_block, write_coords
 from ftrack.errors import Stop
 from ftrack.grid import Grid, grid_of
-from ftrack.labels import Image, pair_columns, sort_pairs, unique_mid_date
+from ftrack.labels import Image, pair_columns, unique_mid_date
 from ftrack.pairs import Pair
 from ftrack.schema import CUBE, MOTION, PER_NODE, PER_PAIR, VELOCITY, Status
 from ftrack.store import Array, create_array
@@ -38,7 +39,7 @@ START = datetime(2020, 1, 1, 14, 2, 3, 250000, tzinfo=UTC)
 
 def make_pairs(count: int, step: timedelta = timedelta(days=1)) -> tuple[Pair, ...]:
     times = [START + step * k for k in range(count + 1)]
-    return sort_pairs(
+    return order_pairs(
         [
             Pair(reference=f"S2_{k:04d}", secondary=f"S2_{k + 1:04d}", reference_time=times[k], secondary_time=times[k + 1])
             for k in range(count)
@@ -331,10 +332,21 @@ def test_a_place_that_holds_another_cube_is_refused(cube: Any) -> None:
 def test_impossible_cubes_are_refused() -> None:
     with pytest.raises(Stop, match="holds nothing"):
         make_spec(0)
-    with pytest.raises(Stop, match="order of their unique dates"):
-        CubeSpec(nodes=NODES, pairs=make_pairs(5)[::-1])
     with pytest.raises(Stop, match="there twice"):
         CubeSpec(nodes=NODES, pairs=make_pairs(2) + make_pairs(2))
+
+
+def test_pairs_may_be_stored_in_any_order_and_are_read_in_that_of_their_dates(tmp_path: Path) -> None:
+    spec, url = replace(make_spec(), pairs=make_pairs(5)[::-1]), str(tmp_path / "c.zarr")
+    values = values_of(spec)
+    write_cube(url, spec, values)
+    opened, stored = open_cube(url), open_cube(url, in_order=False)
+    np.testing.assert_array_equal(opened["mid_date"], np.sort(spec.mid_date))
+    np.testing.assert_array_equal(opened["vx"], values["vx"][::-1])
+    np.testing.assert_array_equal(stored["mid_date"], spec.mid_date)
+    np.testing.assert_array_equal(stored["vx"], values["vx"])
+    xr.testing.assert_identical(stored.isel(x=3).sortby("mid_date").load(), opened.isel(x=3).load())
+    assert verify_cube(url).problems == ()
 
 
 # publishing
@@ -516,7 +528,11 @@ def test_verification_finds_contradictions(tmp_path: Path, change: Any, text: st
 def test_verification_finds_dates_and_metadata_that_do_not_fit(cube: Any) -> None:
     url, spec, _ = cube
     dates = spec.mid_date.astype("int64")
-    for wrong, text in ((dates[::-1], "not sorted"), (dates[[0, 0, 2, 3, 4]], "there twice"), (dates + 5 * 10**6, "not in the middle")):
+    for wrong, text in (
+        (dates[::-1], "not in the middle"),
+        (dates[[0, 0, 2, 3, 4]], "there twice"),
+        (dates + 5 * 10**6, "not in the middle"),
+    ):
         write_block(url, {"mid_date": wrong.copy()}, (slice(0, 5),))
         assert any(text in problem for problem in verify_cube(url).problems)
     write_block(url, {"mid_date": dates}, (slice(0, 5),))
@@ -548,7 +564,7 @@ def test_dates_are_unique_and_do_not_depend_on_the_order(spans: list[tuple[int, 
     np.testing.assert_array_equal(unique_mid_date([pairs[k] for k in shuffled]), dates[shuffled])
     true = np.array([p.mid_date.replace(tzinfo=None) for p in pairs], "datetime64[us]")
     assert np.all(np.abs(dates - true) < np.timedelta64(1, "s"))
-    assert np.all(np.diff(unique_mid_date(sort_pairs(pairs))) > np.timedelta64(0, "us"))
+    assert np.all(np.diff(unique_mid_date(order_pairs(pairs))) > np.timedelta64(0, "us"))
 
 
 def test_dates_are_the_same_in_every_process_and_collisions_are_resolved(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,7 +138,7 @@ def test_a_node_at_the_edge_of_a_wave_sees_all_that_it_needs(
 def test_images_in_memory_at_a_time_do_not_change_a_number(
     reference: Path, listing: Path, rock: Path, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ftrack.plan.IMAGES", 2)
+    monkeypatch.setattr("ftrack.batches.IMAGES", 2)
     plan = make_plan(make_workflow(listing, tmp_path / "cube.zarr", stable={"area": str(rock)}))
     assert plan.forecast.images == 2
     assert run_plan(plan, client).published

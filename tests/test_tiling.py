@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ftrack.grid import Bounds, Grid, node_grid, nodes_on
-from ftrack.tiling import BATCH, Tiling, batch_pairs, blocks_of, group_pairs, region_of, snap_to_nodes, wave_pixels, wave_window, waves_of
+from ftrack.tiling import BATCH, Tiling, batch_pairs, blocks_of, region_of, snap_to_nodes, wave_pixels, wave_window, waves_of
 
 tilings = st.builds(
     Tiling,
@@ -86,15 +86,6 @@ def test_a_snapped_grid_starts_with_a_node_and_covers_the_area(
 def test_a_batch_is_one_chunk_of_the_cube() -> None:
     assert Tiling(8, 10, 10, 4, 65).batches == 2
     assert Tiling(8, 10, 10, 4, 65).chunks[0] == BATCH
-
-
-@given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), max_size=60), st.integers(2, 8))
-def test_groups_hold_every_pair_once_and_few_images(numbers: list[tuple[int, int]], most: int) -> None:
-    pairs = [(str(a), str(b)) for a, b in numbers]
-    groups = group_pairs(pairs, most)
-    assert [number for group in groups for number in group] == list(range(len(pairs)))
-    for group in groups:
-        assert 1 <= len({name for number in group for name in pairs[number]}) <= most
 
 
 @given(tilings, st.lists(st.integers(1, 200), max_size=4))
