@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -48,8 +49,7 @@ def open_client(settings: ClusterSettings) -> Iterator[Client]:
         The scheduler or gateway does not answer, or no worker comes.
     """
     with ExitStack() as stack:
-        stack.enter_context(dask.config.set(CONFIGURATION))
-        stack.enter_context(_quiet())
+        stack.enter_context(_configured())
         if settings.kind == "scheduler":
             client = stack.enter_context(_connect(settings.address))
             _surround(client, given_environment(settings.environment))
@@ -58,7 +58,7 @@ def open_client(settings: ClusterSettings) -> Iterator[Client]:
             client = stack.enter_context(_joined(settings, name))
         else:
             cluster = stack.enter_context(_local(size_workers(settings), processes=settings.kind == "local"))
-            client = stack.enter_context(Client(cluster))  # type: ignore[no-untyped-call]
+            client = stack.enter_context(_current(Client(cluster, set_as_default=False)))  # type: ignore[no-untyped-call]
         yield client
 
 
@@ -80,7 +80,7 @@ def join_cluster(settings: ClusterSettings, name: str) -> Iterator[Client]:
     Retry
         The cluster has stopped, the gateway does not answer, or no worker comes.
     """
-    with dask.config.set(CONFIGURATION), _quiet(), _joined(settings, name) as client:
+    with _configured(), _joined(settings, name) as client:
         yield client
 
 
@@ -105,7 +105,7 @@ def _joined(settings: ClusterSettings, name: str) -> Iterator[Client]:
             stack.callback(close_for_good, cluster)
             if not str(cluster.scheduler_address).startswith(("gateway://", "tls://")):
                 raise Retry(f"the cluster {name} has no scheduler any more; start another")
-            client = stack.enter_context(cluster.get_client())
+            client = stack.enter_context(_current(cluster.get_client(set_as_default=False)))
             told_environment = takes_environment(gateway.cluster_options())
             number = size_workers(settings).number
             if settings.adaptive:
@@ -152,14 +152,25 @@ def _connect(address: str) -> Iterator[Client]:
     if not address:
         raise Stop("cluster.kind is 'scheduler' but cluster.address is empty; set it, such as tcp://127.0.0.1:8786")
     try:
-        client = Client(address, timeout=PATIENCE)  # type: ignore[no-untyped-call]
+        client = Client(address, timeout=PATIENCE, set_as_default=False)  # type: ignore[no-untyped-call]
     except (OSError, TimeoutError) as error:
         raise Retry(f"no Dask scheduler answers at {address}: {error}; is it running, and reachable from here?") from error
     except TypeError as error:
         raise Stop(f"{address} needs certificates: name them in distributed.comm.tls of Dask's configuration ({error})") from None
     except ValueError as error:
         raise Stop(f"cluster.address {address!r} is not the address of a scheduler: {error}") from None
-    with client:
+    with _current(client):
+        yield client
+
+
+@contextmanager
+def _current(client: Client) -> Iterator[Client]:
+    """Let Dask compute with a client in this thread, and close it at the end.
+
+    It is never the default of the process: one that fails or is interrupted while it connects would stay the default, and
+    nothing could be computed any more. Other threads compute as they did.
+    """
+    with client, client.as_current(), dask.config.set(scheduler=None):
         yield client
 
 
@@ -181,6 +192,31 @@ def _local(workers: Workers, processes: bool) -> LocalCluster:
 
 def _given() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name in WORKER_ENVIRONMENT and name.startswith(("GDAL_", "CPL_"))}
+
+
+class _Configured:
+    """How Dask is set and what it logs while clients are open; they may be opened in several threads and closed in any order."""
+
+    def __init__(self) -> None:
+        self.lock, self.clients, self.stack = threading.Lock(), 0, ExitStack()
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self.lock:
+            if not self.clients:
+                self.stack.enter_context(dask.config.set(CONFIGURATION))
+                self.stack.enter_context(_quiet())
+            self.clients += 1
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.clients -= 1
+                if not self.clients:
+                    self.stack.close()
+
+
+_configured = _Configured()
 
 
 @contextmanager

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import dask
+import distributed.client
 import pytest
+from distributed import Client
 from hypothesis import HealthCheck, settings
 
 settings.register_profile("ftrack", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
@@ -23,6 +27,29 @@ def data_folder() -> Path:
     if not (folder / "perito-moreno" / "collection.json").exists():
         pytest.skip(f"no real data in {folder}; set FTRACK_TEST_DATA")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _dask_as_it_was() -> Iterator[None]:
+    """Fail the test that leaves Dask's configuration changed or a default client behind, and undo it for those that follow."""
+    config, before, clients = dask.config.config, copy.deepcopy(dask.config.config), _default_clients()
+    yield
+    left = _default_clients() - clients
+    # A scheduler without bokeh adds a page to the list in place.
+    config["distributed"]["scheduler"]["http"] = before["distributed"]["scheduler"]["http"]
+    # Packages that are imported meanwhile add sections of their own, which stay.
+    changed = {key: config.get(key) for key in (*before, "scheduler", "get", "pool") if config.get(key) != before.get(key)}
+    for client in left:
+        client.close()
+    for key in changed:
+        config.pop(key, None)
+    config.update({key: before[key] for key in changed if key in before})
+    assert not changed, "Dask's configuration was left changed"
+    assert not left, "a default client was left behind"
+
+
+def _default_clients() -> set[Client]:
+    return {client for client in distributed.client._global_clients.values() if client.status != "closed"}
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
+import dask
 import psutil
 import pytest
 from dask.system import CPU_COUNT
@@ -46,9 +50,34 @@ def test_local_workers_are_processes_with_one_thread_and_the_right_environment(c
 def test_threads_stay_in_this_process() -> None:
     level = logging.getLogger("distributed.worker").level
     with open_client(ClusterSettings(kind="threads", threads=3)) as client:
+        assert logging.getLogger("distributed.worker").level == logging.CRITICAL
         assert client.submit(os.getpid).result() == os.getpid()
         assert [w["nthreads"] for w in client.scheduler_info()["workers"].values()] == [3]
     assert logging.getLogger("distributed.worker").level == level
+
+
+def thread_name() -> str:
+    return threading.current_thread().name
+
+
+def test_dask_computes_with_the_client_in_this_thread_and_as_it_did_in_others() -> None:
+    task = dask.delayed(thread_name)()
+    with ThreadPoolExecutor(1) as other, open_client(ClusterSettings(kind="threads", threads=1)):
+        assert "Dask-" in task.compute()
+        assert "Dask-" not in other.submit(task.compute).result()
+    assert "Dask-" not in task.compute()
+
+
+def test_clients_may_be_closed_in_any_order() -> None:
+    settings = ClusterSettings(kind="threads", threads=1)
+    first, second = ExitStack(), ExitStack()
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as two:
+        one.submit(first.enter_context, open_client(settings)).result()
+        two.submit(second.enter_context, open_client(settings)).result()
+        one.submit(first.close).result()
+        assert dask.delayed(sum)([1, 2]).compute() == 3
+        two.submit(second.close).result()
+    assert dask.delayed(sum)([1, 2]).compute() == 3
 
 
 def test_two_clusters_on_one_machine_do_not_collide() -> None:

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import dask
@@ -99,17 +100,32 @@ def test_workers_of_a_gateway_have_what_was_asked_for_and_are_gone_at_the_end(
     assert left(server) == []
 
 
+@contextmanager
+def interrupted_after(seconds: float | None) -> Iterator[None]:
+    """Send this process the signal of Ctrl-C after some time, but not after the block has ended."""
+    over = threading.Event()
+
+    def interrupt() -> None:
+        if not over.wait(seconds):
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    timer = threading.Thread(target=interrupt if seconds is not None else over.wait)
+    timer.start()
+    try:
+        yield
+    finally:
+        over.set()
+        timer.join()
+
+
 def fail() -> None:
     raise RuntimeError("something went wrong")
 
 
 @pytest.mark.parametrize("seconds", [None, 0.5, 2.5])
 def test_no_cluster_is_left_after_an_exception_or_an_interrupt_at_any_moment(server: GatewayServer, seconds: float | None) -> None:
-    interrupt = threading.Timer(seconds or 0, lambda: os.kill(os.getpid(), signal.SIGINT))
     expected: type[BaseException] = RuntimeError if seconds is None else KeyboardInterrupt
-    if seconds is not None:
-        interrupt.start()
-    with pytest.raises(expected), open_client(ONE):
+    with interrupted_after(seconds), pytest.raises(expected), open_client(ONE):
         fail() if seconds is None else time.sleep(30)
     assert left(server) == []
 
