@@ -55,7 +55,7 @@ def submit(file: WorkflowFile, changes: Changes = None, cluster: ClusterChoice =
     job = ftrack.submit(workflow)
     status = job.status()
     console.out.print(f"{job.output}: {status}")
-    if watch and not status.ended:
+    if watch:
         _watch(job)
     if not status.ended:
         console.out.print(f"look again with: ftrack status {job.output}")

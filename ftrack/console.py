@@ -220,7 +220,7 @@ def show_status(job: Job, status: JobStatus) -> None:
 
 
 def watch_status(statuses: Iterable[JobStatus]) -> JobStatus:
-    """Show how a job goes until it has ended: in a terminal as a bar, else a line whenever a tenth is done; return the last status."""
+    """Show how a job goes until it has ended: in a terminal as a bar, else line by line; return the last status."""
     last: JobStatus | None = None
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[pace]}"))
     with Progress(*columns, console=err, disable=not err.is_terminal) as progress:
@@ -228,15 +228,11 @@ def watch_status(statuses: Iterable[JobStatus]) -> JobStatus:
         for status in statuses:
             left = "" if status.seconds_left is None else f"{timedelta(seconds=round(status.seconds_left))} left"
             progress.update(task, description=status.phase or status.state, total=status.total or None, completed=status.done, pace=left)
-            if not err.is_terminal and (last is None or _tenth(last) != _tenth(status)):
-                err.print(escape(str(status)))
+            for line in status.news(last) if not err.is_terminal else ():
+                err.print(escape(line))
             last = status
     assert last is not None
     return last
-
-
-def _tenth(status: JobStatus) -> tuple[str, str, int]:
-    return status.state, status.phase, 10 * status.done // max(1, status.total)
 
 
 def show_check(check: Check) -> str:

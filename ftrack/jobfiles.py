@@ -7,7 +7,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,7 +49,7 @@ class Submission:
         Settings of the cluster.
     cluster_name : str
         The cluster that was started for it; empty if none was.
-    inputs : sequence of str
+    inputs : tuple of str
         Files that were copied beside the cube, relative to the folder of the run.
     submitted : str
         When, UTC.
@@ -61,7 +61,7 @@ class Submission:
     output: str
     cluster: dict[str, Any]
     cluster_name: str = ""
-    inputs: Sequence[str] = ()
+    inputs: tuple[str, ...] = ()
     submitted: str = ""
 
 
@@ -83,6 +83,8 @@ class Beat:
         ``starting``, ``running``, ``done``, ``failed`` or ``cancelled``.
     phase : str
         What the run is at.
+    begun : tuple of str
+        The phases that have begun so far, for people.
     done, total : int
         Blocks of this phase.
     rate, seconds_left : float or None
@@ -107,6 +109,7 @@ class Beat:
     every: float = EVERY
     state: State = "starting"
     phase: str = ""
+    begun: tuple[str, ...] = ()
     done: int = 0
     total: int = 0
     rate: float | None = None
@@ -266,7 +269,7 @@ def _read(folder: str, name: str, kind: type[Kept]) -> Kept | None:
     if content is None:
         return None
     where = f"{folder}/{name}"
-    values = _parse(where, content)
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in _parse(where, content).items()}
     try:
         return kind(**values)
     except TypeError as error:

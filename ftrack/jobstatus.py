@@ -31,6 +31,8 @@ class JobStatus:
         ``waiting``, ``starting``, ``running``, ``done``, ``failed``, ``cancelled`` or ``dead``.
     phase : str
         What the run is at, for people.
+    begun : tuple of str
+        The phases that have begun so far.
     done, total : int
         Blocks of this phase.
     failed : int
@@ -49,6 +51,7 @@ class JobStatus:
 
     state: Condition
     phase: str = ""
+    begun: tuple[str, ...] = ()
     done: int = 0
     total: int = 0
     failed: int = 0
@@ -63,6 +66,16 @@ class JobStatus:
     def ended(self) -> bool:
         """True if nothing goes on any more."""
         return self.state in ("done", "failed", "cancelled", "dead")
+
+    def news(self, last: JobStatus | None) -> list[str]:
+        """Return as lines what has happened since an earlier look: phases that came and went, and the status if a tenth more is done."""
+        known = 0 if last is None or self.begun[: len(last.begun)] != last.begun else len(last.begun)
+        under_way = self.phase if self.state == "running" else ""
+        passed = [phase for phase in self.begun[known:] if phase != under_way]
+        return passed + ([str(self)] if last is None or last._tenth() != self._tenth() else [])
+
+    def _tenth(self) -> tuple[str, str, int]:
+        return self.state, self.phase, 10 * self.done // max(1, self.total)
 
     def __str__(self) -> str:
         """Return the status as one line."""
@@ -101,6 +114,7 @@ def status_of(folder: str, submission: Submission) -> JobStatus:
     return JobStatus(
         state=state,
         phase=PHASES.get(beat.phase, beat.phase),
+        begun=beat.begun,
         done=beat.done,
         total=beat.total,
         failed=beat.failed,
@@ -134,20 +148,20 @@ def html_of(submission: Submission, status: JobStatus) -> str:
 
 
 def display_of(submission: Submission) -> Callable[[JobStatus], None]:
-    """Return what shows a status: in a notebook one place that changes, else a line whenever something is new."""
+    """Return what shows a status: in a notebook one place that changes, else lines whenever something is new."""
     notebook = _notebook()
     if notebook is not None:
         html, display = notebook
         place = display(html(""), display_id=True)
         return lambda status: place.update(html(html_of(submission, status)))
-    told: list[str] = []
+    told: list[JobStatus] = []
 
-    def show_line(status: JobStatus) -> None:
-        if (line := str(status)) not in told[-1:]:
-            told.append(line)
+    def show_lines(status: JobStatus) -> None:
+        for line in status.news(told[-1] if told else None):
             print(line, flush=True)
+        told[:] = [status]
 
-    return show_line
+    return show_lines
 
 
 def _notebook() -> tuple[Any, Any] | None:

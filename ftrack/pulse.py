@@ -98,10 +98,12 @@ class Pulse:
                 left = None if math.isnan(event.seconds_left) else round(event.seconds_left, 1)
                 rate = round(event.rate, 4) if event.rate else None
                 failed = 0 if event.kind == "phase" else failed
+                new = event.kind == "phase" and event.message not in self.beat.begun
                 self.beat = replace(
                     self.beat,
                     state="running",
                     phase=event.phase,
+                    begun=(*self.beat.begun, event.message) if new else self.beat.begun,
                     done=event.done,
                     total=event.total,
                     rate=rate,

@@ -90,7 +90,7 @@ def test_tokens_of_two_seconds_last_for_a_run_of_twenty(
     archive: Path, reference: dict[str, str], server: FileServer, client: Client, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    server.life, server.delay = 2.0, 1.0
+    server.life, server.delay = 2.0, 1.3
     tokens = {"127.0.0.1": f"{server.url}/token/{{collection}}"}
     plan = make_plan(workflow_of(archive, server.url, tmp_path / "cube.zarr", tokens=tokens, attempts=1))
     jobs = {block: job_of(plan, block) for block in plan.waves[0].blocks}
