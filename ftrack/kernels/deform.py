@@ -11,11 +11,13 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from scipy import ndimage
 
+from ftrack.kernels.compiled import inner
+
 TAPS = 8
 """Pixels that an interpolation takes along each axis."""
 
 FRACTIONS = 256
-"""Steps per pixel at which weights are tabulated; ``warp`` tells at which displacement it really looked."""
+"""Steps per pixel to which displacement is rounded; ``warp`` tells at which displacement it really looked."""
 
 BITS = 8
 """``FRACTIONS`` is two to this power."""
@@ -35,20 +37,35 @@ DERIVATIVE = (45.0 / 60.0, -9.0 / 60.0, 1.0 / 60.0)
 NOISE_IN_DERIVATIVE = 2.0 * (45.0**2 + 9.0**2 + 1.0) / 3600.0
 """Sum of the squared weights: how much white noise adds to the mean squared gradient."""
 
-_FLOAT, _INDEX = ir.FloatType(), ir.IntType(64)
-_VECTOR = ir.VectorType(_FLOAT, TAPS)
+LANES = 16
+"""Pixels that are interpolated together."""
+
+_FLOAT, _INDEX, _STEP = ir.FloatType(), ir.IntType(64), ir.IntType(32)
+_VECTOR, _STEPS = ir.VectorType(_FLOAT, LANES), ir.VectorType(_STEP, LANES)
 
 
-def _tabulate() -> np.ndarray:
-    """Return the weights of cubic spline interpolation, cut to ``TAPS`` pixels: float32 (FRACTIONS + 1, TAPS).
+def _cardinal() -> np.ndarray:
+    """Return the cubic spline's response to one pixel, cut to ``TAPS`` pixels: float64 (TAPS, 4), powers of the fraction ascending.
 
-    Each is a response of the spline to one pixel (Unser 1999). It passes less noise than a windowed sinc of that width.
+    Each is a polynomial between pixels (Unser 1999). It passes less noise than a windowed sinc of that width.
     """
     pulse = np.zeros(16 * TAPS)
     pulse[8 * TAPS] = 1.0
-    distance = np.arange(FRACTIONS + 1)[:, None] / FRACTIONS - (np.arange(TAPS) - BEFORE)
+    fraction = np.arange(4) / 4.0 + 0.125
+    distance = fraction[:, None] - (np.arange(TAPS) - BEFORE)
     weights = ndimage.map_coordinates(pulse, [8 * TAPS + distance], order=3)
-    weights[np.abs(distance) >= TAPS // 2] = 0.0
+    powers: np.ndarray = np.linalg.solve(fraction[:, None] ** np.arange(4), weights).T
+    powers[:, 0] = np.arange(TAPS) == BEFORE
+    return powers
+
+
+POWERS = _cardinal()
+
+
+def _tabulate() -> np.ndarray:
+    """Return the weights of the interpolation at every fraction: float32 (FRACTIONS + 1, TAPS)."""
+    fraction = np.arange(FRACTIONS + 1) / FRACTIONS
+    weights = (fraction[:, None] ** np.arange(4)) @ POWERS.T
     table: np.ndarray = (weights / weights.sum(1, keepdims=True)).astype(np.float32)
     return table
 
@@ -56,23 +73,32 @@ def _tabulate() -> np.ndarray:
 WEIGHTS = _tabulate()
 
 
-def _make_interpolation(typing_context: Any, image: Any, at: Any, step: Any, weights: Any, across: Any, along: Any) -> Any:
-    """Weigh 8 x 8 pixels: rows by ``weights[across:]``, columns by ``weights[along:]``; all three arrays are flat."""
+def _make_interpolation(typing_context: Any, image: Any, at: Any, step: Any, moves: Any, x_at: Any, y_at: Any, lane: Any, out: Any) -> Any:
+    """Interpolate those of 16 pixels that move by as many whole pixels as pixel ``lane``; return which they are, as bits.
+
+    ``at`` is the place in ``image`` of the first of ``TAPS`` x ``TAPS`` pixels that the first pixel needs if it moves so,
+    ``x_at`` and ``y_at`` are the places in ``moves`` of how far pixels move, in fractions; all arrays are flat.
+    """
     i8 = types.int64
-    signature = types.float32(image, i8, i8, weights, i8, i8)
+    signature = types.int64(image, i8, i8, moves, i8, i8, i8, out)
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pixels = context.make_array(signature.args[0])(context, builder, args[0]).data
-        table = context.make_array(signature.args[3])(context, builder, args[3]).data
-        fma_type = ir.FunctionType(_VECTOR, [_VECTOR, _VECTOR, _VECTOR])
-        fma = cgutils.get_or_insert_function(builder.module, fma_type, f"llvm.fma.v{TAPS}f32")
-        total = ir.Constant(_VECTOR, [0.0] * TAPS)
-        for k in range(TAPS):
-            row = _load(builder, pixels, builder.add(args[1], builder.mul(args[2], ir.Constant(_INDEX, k))))
-            weight = builder.load(builder.gep(table, [builder.add(args[4], ir.Constant(_INDEX, k))]))
-            total = builder.call(fma, [row, _spread(builder, weight), total])
-        total = builder.fmul(total, _load(builder, table, args[5]))
-        return _add_lanes(builder, total)
+        pixels, steps, result = (context.make_array(signature.args[k])(context, builder, args[k]).data for k in (0, 3, 7))
+        same, weights = None, []
+        for place in args[4:6]:
+            step = _load(builder, steps, place, _STEPS)
+            whole = builder.ashr(step, ir.Constant(_STEPS, [BITS] * LANES))
+            own = builder.ashr(builder.load(builder.gep(steps, [builder.add(place, args[6])])), ir.Constant(_STEP, BITS))
+            alike = builder.icmp_signed("==", whole, _spread(builder, own, _STEPS))
+            same = alike if same is None else builder.and_(same, alike)
+            fraction = builder.sitofp(builder.and_(step, ir.Constant(_STEPS, [FRACTIONS - 1] * LANES)), _VECTOR)
+            weights.append(_weigh(builder, builder.fmul(fraction, ir.Constant(_VECTOR, [1.0 / FRACTIONS] * LANES))))
+        rows = [builder.gep(pixels, [builder.add(args[1], builder.mul(args[2], ir.Constant(_INDEX, k)))]) for k in range(TAPS)]
+        total = _weighted_sum(builder, rows, weights[0], weights[1])
+        before = _load(builder, result, ir.Constant(_INDEX, 0), _VECTOR)
+        place = builder.bitcast(result, _VECTOR.as_pointer())
+        builder.store(builder.select(same, total, before), place).align = 4
+        return builder.zext(builder.bitcast(same, ir.IntType(LANES)), _INDEX)
 
     return signature, build
 
@@ -80,26 +106,43 @@ def _make_interpolation(typing_context: Any, image: Any, at: Any, step: Any, wei
 _interpolate: Any = intrinsic(_make_interpolation)
 
 
-def _load(builder: Any, base: Any, offset: Any) -> Any:
-    value = builder.load(builder.bitcast(builder.gep(base, [offset]), _VECTOR.as_pointer()))
+def _load(builder: Any, base: Any, offset: Any, kind: Any) -> Any:
+    value = builder.load(builder.bitcast(builder.gep(base, [offset]), kind.as_pointer()))
     value.align = 4
     return value
 
 
-def _spread(builder: Any, number: Any) -> Any:
-    undefined = ir.Constant(_VECTOR, ir.Undefined)
-    single = builder.insert_element(undefined, number, ir.Constant(ir.IntType(32), 0))
-    return builder.shuffle_vector(single, undefined, ir.Constant(ir.VectorType(ir.IntType(32), TAPS), [0] * TAPS))
+def _spread(builder: Any, number: Any, kind: Any) -> Any:
+    undefined = ir.Constant(kind, ir.Undefined)
+    single = builder.insert_element(undefined, number, ir.Constant(_STEP, 0))
+    return builder.shuffle_vector(single, undefined, ir.Constant(_STEPS, [0] * LANES))
 
 
-def _add_lanes(builder: Any, vector: Any) -> Any:
-    """Add the lanes of a vector, halves upon halves."""
-    undefined, lanes = ir.Constant(_VECTOR, ir.Undefined), TAPS
-    while lanes > 1:
-        lanes //= 2
-        order = [k + lanes if k < lanes else k for k in range(TAPS)]
-        vector = builder.fadd(vector, builder.shuffle_vector(vector, undefined, ir.Constant(ir.VectorType(ir.IntType(32), TAPS), order)))
-    return builder.extract_element(vector, ir.Constant(ir.IntType(32), 0))
+def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    kind = ir.FunctionType(_VECTOR, [_VECTOR, _VECTOR, _VECTOR])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32"), [a, b, c])
+
+
+def _weigh(builder: Any, fraction: Any) -> list[Any]:
+    """Return the weights of all taps, and one over their sum."""
+    weights = []
+    for powers in (*POWERS, POWERS.sum(0)):
+        value = ir.Constant(_VECTOR, [float(np.float32(powers[3]))] * LANES)
+        for power in powers[2::-1]:
+            value = _fma(builder, value, fraction, ir.Constant(_VECTOR, [float(np.float32(power))] * LANES))
+        weights.append(value)
+    weights[TAPS] = builder.fdiv(ir.Constant(_VECTOR, [1.0] * LANES), weights[TAPS])
+    return weights
+
+
+def _weighted_sum(builder: Any, rows: list[Any], across: list[Any], down: list[Any]) -> Any:
+    total = ir.Constant(_VECTOR, [0.0] * LANES)
+    for column in range(TAPS):
+        part = ir.Constant(_VECTOR, [0.0] * LANES)
+        for row in range(TAPS):
+            part = _fma(builder, down[row], _load(builder, rows[row], ir.Constant(_INDEX, column), _VECTOR), part)
+        total = _fma(builder, across[column], part, total)
+    return builder.fmul(total, builder.fmul(across[TAPS], down[TAPS]))
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -151,11 +194,11 @@ def warp(image, corner, field, place, weights, used, warped, moved):
     moved : float32 (2, rows, columns)
         Result: displacement at which each pixel was really taken, px, a multiple of ``1 / FRACTIONS``.
     """
-    height, width = image.shape
-    pixels, table = image.reshape(-1), weights.reshape(-1)
-    n = warped.shape[1]
-    lines, rounded = np.empty((2, 2, n), np.float32), np.empty((2, n), np.float32)
-    x_steps, y_steps = rounded[0].view(np.int32), rounded[1].view(np.int32)
+    n, pixels = warped.shape[1], image.reshape(-1)
+    lines, padded = np.empty((2, 2, n), np.float32), -(-n // LANES) * LANES
+    rounded = np.full((2, padded), ROUNDING, np.float32)
+    steps, out = rounded.view(np.int32).reshape(-1), np.empty(LANES, np.float32)
+    room = np.empty(TAPS * (TAPS + LANES), np.float32)
     start, spacing = place[0], place[2]
     before = -1
     for r in range(warped.shape[0]):
@@ -167,20 +210,37 @@ def warp(image, corner, field, place, weights, used, warped, moved):
             for d in range(2):
                 _spread_nodes(field[d, i], field[d, i + 1], (place[1], spacing), lines[d, 0], lines[d, 1])
         t = (np.float32(r - start - i * spacing) + np.float32(0.5)) / np.float32(spacing)
-        _round_steps(lines[0, 0], lines[0, 1], t, rounded[0], moved[0, r])
-        _round_steps(lines[1, 0], lines[1, 1], t, rounded[1], moved[1, r])
-        row, v0 = warped[r], corner[0] + r - BEFORE
-        for x in range(n):
-            u = corner[1] + x + ((np.int64(x_steps[x]) - WHOLE) >> BITS) - BEFORE
-            v = v0 + ((np.int64(y_steps[x]) - WHOLE) >> BITS)
-            if u < 0 or v < 0 or u + TAPS > width or v + TAPS > height:
-                row[x] = np.nan
-            else:
-                across, along = np.int64(y_steps[x] & (FRACTIONS - 1)) * TAPS, np.int64(x_steps[x] & (FRACTIONS - 1)) * TAPS
-                row[x] = _interpolate(pixels, v * width + u, width, table, across, along)
+        _round_steps(lines[0, 0], lines[0, 1], t, rounded[0, :n], moved[0, r])
+        _round_steps(lines[1, 0], lines[1, 1], t, rounded[1, :n], moved[1, r])
+        for x in range(0, n, LANES):
+            most = min(LANES, n - x)
+            _draw_pixels(pixels, image.shape, (corner[0] + r - BEFORE, corner[1] + x - BEFORE), steps, (x, x + padded), most, room, out)
+            for k in range(most):
+                warped[r, x + k] = out[k]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@inner
+def _draw_pixels(pixels, shape, corner, steps, places, count, room, out):
+    """Interpolate some pixels of a row, turn by turn those that move by as many whole pixels; what lies beyond the image is missing."""
+    height, width = shape
+    done, lane = 0, 0
+    while lane < count:
+        v = corner[0] + ((np.int64(steps[places[1] + lane]) - WHOLE) >> BITS)
+        u = corner[1] + ((np.int64(steps[places[0] + lane]) - WHOLE) >> BITS)
+        if v >= 0 and u >= 0 and v + TAPS <= height and u + TAPS + LANES <= width:
+            done |= _interpolate(pixels, v * width + u, width, steps, places[0], places[1], lane, out)
+        else:
+            across = TAPS + LANES
+            for y in range(TAPS):
+                for x in range(across):
+                    inside = 0 <= v + y < height and 0 <= u + x < width
+                    room[y * across + x] = pixels[(v + y) * width + u + x] if inside else np.float32(np.nan)
+            done |= _interpolate(room, 0, across, steps, places[0], places[1], lane, out)
+        while lane < count and done >> lane & 1:
+            lane += 1
+
+
+@inner
 def _spread_nodes(above, below, place, line, change):
     """Interpolate a row of nodes along x to every pixel: its value, and the change to the next row of nodes."""
     start, spacing = place
@@ -200,8 +260,8 @@ def _spread_nodes(above, below, place, line, change):
             a_slope, b_slope = (above[j + 1] - above[j]) * scale, (below[j + 1] - above[j + 1] - b) * scale
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _round_steps(line: np.ndarray, change: np.ndarray, t: Any, rounded: np.ndarray, moved: np.ndarray) -> None:
+@inner
+def _round_steps(line, change, t, rounded, moved):
     """Fill the displacement of one row of pixels, rounded to whole fractions of a pixel: as their number, and in px."""
     for k in range(rounded.size):
         rounded[k] = (line[k] + t * change[k]) * np.float32(FRACTIONS) + ROUNDING

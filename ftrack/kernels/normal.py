@@ -17,6 +17,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from ftrack.kernels.compiled import inner
 from ftrack.kernels.deform import REACH, fill_gradients, warp
 
 PLANES = 17
@@ -32,22 +33,27 @@ SUMS = 15
 LANES = 16
 """Pixel columns whose sums are kept in registers together."""
 
+STRIP = 64
+"""Rows of pixels that are drawn back and summed together, so that they stay in the processor's caches."""
+
 _FLOAT, _INDEX = ir.FloatType(), ir.IntType(64)
 _VECTOR = ir.VectorType(_FLOAT, LANES)
 
 
 def _make_column_sums(
-    typing_context: Any, planes: Any, at: Any, step: Any, plane: Any, level: Any, level_at: Any, rows: Any, out: Any
+    typing_context: Any, planes: Any, at: Any, step: Any, plane: Any, level: Any, level_at: Any, rows: Any, lines: Any, out: Any
 ) -> Any:
-    """Sum the products of ``LANES`` pixel columns over ``rows`` rows; ``step`` and ``plane`` are the sizes of a row and of a plane.
+    """Sum the products of ``LANES`` pixel columns over ``rows`` rows: float32 (column, LANES), the last of which is zero.
 
+    ``step`` and ``plane`` are the sizes of a row and of a plane, ``out`` is the place of the result in ``lines``.
     ``level`` holds, for the first column and three rows ``step`` apart, the brightness and displacement of its block.
     """
     i8 = types.int64
-    signature = types.void(planes, i8, i8, i8, level, i8, i8, out)
+    signature = types.void(planes, i8, i8, i8, level, i8, i8, lines, i8)
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         arrays = [context.make_array(signature.args[k])(context, builder, args[k]).data for k in (0, 4, 7)]
+        arrays[2] = builder.gep(arrays[2], [args[8]])
         _write_loop(builder, arrays, (args[1], args[5]), (args[2], args[3]), args[6])
         return context.get_dummy_value()
 
@@ -104,9 +110,53 @@ def _write_loop(builder: Any, arrays: Any, starts: Any, steps: Any, rows: Any) -
         phi.add_incoming(value, builder.block)
     builder.cbranch(builder.icmp_signed("<", after, rows), loop, done)
     builder.position_at_end(done)
-    for p, value in enumerate(now):
+    for p, value in enumerate(_turned(builder, [*now, zero])):
         place = builder.gep(out, [ir.Constant(_INDEX, p * LANES)])
         builder.store(value, builder.bitcast(place, _VECTOR.as_pointer())).align = 4
+
+
+def _turned(builder: Any, rows: list[Any]) -> list[Any]:
+    """Transpose as many vectors as they have lanes."""
+    kind, distance = ir.VectorType(ir.IntType(32), LANES), 1
+    while distance < LANES:
+        low = [k if k & distance == 0 else LANES + k - distance for k in range(LANES)]
+        high = [k + distance if k & distance == 0 else LANES + k for k in range(LANES)]
+        for k in range(LANES):
+            if k & distance == 0:
+                a, b = rows[k], rows[k + distance]
+                rows[k], rows[k + distance] = (builder.shuffle_vector(a, b, ir.Constant(kind, order)) for order in (low, high))
+        distance *= 2
+    return rows
+
+
+def _make_line_sums(typing_context: Any, lines: Any, at: Any, count: Any, out: Any, out_at: Any) -> Any:
+    """Sum ``count`` lines of ``LANES`` numbers, one after the other, in double precision."""
+    i8 = types.int64
+    signature = types.void(lines, i8, i8, out, i8)
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data, result = (context.make_array(signature.args[k])(context, builder, args[k]).data for k in (0, 3))
+        doubles = ir.VectorType(ir.DoubleType(), LANES)
+        before = builder.block
+        loop, done = builder.append_basic_block("lines"), builder.append_basic_block("done")
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        line, total = builder.phi(_INDEX), builder.phi(doubles)
+        line.add_incoming(ir.Constant(_INDEX, 0), before)
+        total.add_incoming(ir.Constant(doubles, [0.0] * LANES), before)
+        numbers = _vector_at(builder, data, builder.add(args[1], builder.mul(line, ir.Constant(_INDEX, LANES))))
+        now, after = builder.fadd(total, builder.fpext(numbers, doubles)), builder.add(line, ir.Constant(_INDEX, 1))
+        line.add_incoming(after, builder.block)
+        total.add_incoming(now, builder.block)
+        builder.cbranch(builder.icmp_signed("<", after, args[2]), loop, done)
+        builder.position_at_end(done)
+        builder.store(now, builder.bitcast(builder.gep(result, [args[4]]), doubles.as_pointer())).align = 8
+        return context.get_dummy_value()
+
+    return signature, build
+
+
+_line_sums: Any = intrinsic(_make_line_sums)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -141,16 +191,8 @@ def draw_back(reference, secondary, corner, field, place, weights, used, side, p
             for y in range(i * side, (i + 1) * side + 2 * REACH):
                 rows[y] = True
     warped, moved = np.empty(reference.shape, np.float32), np.empty((2, *reference.shape), np.float32)
-    warp(
-        secondary,
-        (corner[0] - REACH, corner[1] - REACH),
-        field,
-        (place[0] + REACH, place[1] + REACH, place[2]),
-        weights,
-        rows,
-        warped,
-        moved,
-    )
+    place = (place[0] + REACH, place[1] + REACH, place[2])
+    warp(secondary, (corner[0] - REACH, corner[1] - REACH), field, place, weights, rows, warped, moved)
     mean, half = np.empty(reference.shape, np.float32), np.float32(0.5)
     for y in range(mean.shape[0]):
         if rows[y]:
@@ -170,9 +212,55 @@ def draw_back(reference, secondary, corner, field, place, weights, used, side, p
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _copy(source: np.ndarray, target: np.ndarray) -> None:
+def sum_drawn_back(reference, secondary, corner, field, place, weights, used, side, out):
+    """Draw the secondary back and fill the sums of all blocks, some rows at a time.
+
+    Parameters are those of ``draw_back`` and ``block_sums``. Blocks beyond the pixels that the reference has are left alone.
+    """
+    first, last, left, right = _extent(reference, used, side)
+    width = (right - left) * side
+    some = max(1, STRIP // side)
+    planes = np.zeros((6, some * side, width + LANES), np.float32)
+    part = np.empty((some * side + 2 * REACH, width + 2 * REACH), np.float32)
+    sums = np.zeros((some, right - left, PLANES))
+    for i in range(first, last, some):
+        count = min(some, last - i)
+        y, x, rows = i * side, left * side, count * side
+        for r in range(rows + 2 * REACH):
+            _copy(reference[y + r, x : x + width + 2 * REACH], part[r])
+        here = (place[0] - y, place[1] - x, place[2])
+        wanted = used[i : i + count]
+        draw_back(part[: rows + 2 * REACH], secondary, (corner[0] + y, corner[1] + x), field, here, weights, wanted, side, planes)
+        block_sums(planes, side, wanted, sums[:count])
+        for r in range(count):
+            if wanted[r]:
+                out[i + r, left:right] = sums[r]
+
+
+@inner
+def _copy(source, target):
     for x in range(source.size):
         target[x] = source[x]
+
+
+@inner
+def _extent(reference, used, side):
+    """Return the first and last row and column of blocks, of those used, that have any pixel of the reference."""
+    first, last, left, right = used.size, 0, (reference.shape[1] - 2 * REACH) // side, 0
+    for i in range(used.size):
+        if not used[i]:
+            continue
+        for y in range(i * side + REACH, (i + 1) * side + REACH):
+            row = reference[y, REACH : reference.shape[1] - REACH]
+            x0, x1 = 0, row.size
+            while x0 < x1 and row[x0] != row[x0]:
+                x0 += 1
+            while x1 > x0 and row[x1 - 1] != row[x1 - 1]:
+                x1 -= 1
+            if x1 > x0:
+                first, last = min(first, i), i + 1
+                left, right = min(left, x0 // side), max(right, (x1 - 1) // side + 1)
+    return first, last, left, max(left, right)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -193,25 +281,23 @@ def block_sums(planes, side, used, out):
     rows, columns = out.shape[0], out.shape[1]
     n, across, plane = columns * side, planes.shape[2], planes.shape[1] * planes.shape[2]
     flat = planes.reshape(-1)
-    level, sums = np.zeros((3, across), np.float32), np.empty(SUMS * LANES, np.float32)
-    lines, flat_level = np.zeros((n + LANES, SUMS), np.float32), level.reshape(-1)
+    level, lines, total = np.zeros((3, across), np.float32), np.empty((n + LANES) * LANES, np.float32), np.empty(LANES)
+    flat_level = level.reshape(-1)
     for i in range(rows):
         if not used[i]:
             continue
         _find_levels(planes, i * side, side, columns, level)
         for x in range(0, n, LANES):
-            _column_sums(flat, i * side * across + x, across, plane, flat_level, x, side, sums)
-            for p in range(SUMS):
-                for k in range(LANES):
-                    lines[x + k, p] = sums[p * LANES + k]
+            _column_sums(flat, i * side * across + x, across, plane, flat_level, x, side, lines, x * LANES)
         for j in range(columns):
             x = j * side
-            _add_columns(lines, x, side, level[0, x], out[i, j])
+            _line_sums(lines, x * LANES, side, total, 0)
+            _put_back(total, level[0, x], out[i, j])
             out[i, j, DX], out[i, j, DY] = level[1, x], level[2, x]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _find_levels(planes: np.ndarray, top: int, side: int, columns: int, level: np.ndarray) -> None:
+@inner
+def _find_levels(planes, top, side, columns, level):
     """Fill, for every pixel column, about the brightness and the displacement of its block: those of one of its pixels."""
     middle = side // 2
     for j in range(columns):
@@ -229,14 +315,11 @@ def _find_levels(planes: np.ndarray, top: int, side: int, columns: int, level: n
             level[0, x], level[1, x], level[2, x] = value, dx, dy
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def _add_columns(lines: np.ndarray, first: int, side: int, level: float, out: np.ndarray) -> None:
-    """Sum the columns of a block and put its brightness back."""
+@inner
+def _put_back(total, level, out):
+    """Copy the sums of a block and put its brightness back."""
     for p in range(SUMS):
-        out[p] = 0.0
-    for x in range(first, first + side):
-        for p in range(SUMS):
-            out[p] += lines[x, p]
+        out[p] = total[p]
     m, n = np.float64(level), out[N]
     out[WW] += 2.0 * m * out[W] + m * m * n
     out[RW] += m * (out[R] + out[W]) + m * m * n

@@ -14,7 +14,7 @@ import numpy as np
 from ftrack.kernels.choose import find_bends, solve_nodes
 from ftrack.kernels.deform import REACH, WEIGHTS
 from ftrack.kernels.layout import Layout
-from ftrack.kernels.normal import LANES, PLANES, block_sums, draw_back
+from ftrack.kernels.normal import PLANES, sum_drawn_back
 from ftrack.kernels.smooth import at_blocks, bell, keep_coherent, smooth
 from ftrack.kernels.solve import FIELDS
 from ftrack.schema import Status
@@ -109,16 +109,14 @@ def solve_tile(
     scales, known = scales_of(sizes, spacing), found.chosen >= 0
     values, usable = found.fitted, np.empty_like(known)
     keep_coherent(values, known, max(1.0, STEEP * spacing), SHARE, usable)
-    height, width = (n * layout.side for n in layout.shape)
     start = max(sizes) // 2 - scales.apron * spacing
-    planes, sums, used = np.zeros((6, height, width + LANES), np.float32), np.empty((*layout.shape, PLANES)), _used_rows(layout)
+    sums, used = np.zeros((*layout.shape, PLANES)), _used_rows(layout)
     blocks = (layout.side, layout.step, layout.counts.astype(np.int64), layout.starts.astype(np.int64))
     field, solutions = np.empty_like(values), []
     for _ in range(2):
         smooth(values, usable, bell(FIRST_WIDTH * sizes[0] / spacing, scales.first), field)
         wide, place = _widened(field, scales.apron), (start, start, spacing)
-        draw_back(reference, secondary, corner, wide, place, WEIGHTS, used, layout.side, planes)
-        block_sums(planes, layout.side, used, sums)
+        sum_drawn_back(reference, secondary, corner, wide, place, WEIGHTS, used, layout.side, sums)
         status, chosen, usable, solved = found.status.copy(), found.chosen.copy(), np.empty_like(known), np.empty((FIELDS, *known.shape))
         solve_nodes(sums, blocks, field, found.peaks, limits, status, chosen, usable, solved)
         values = solved[:2].copy()
