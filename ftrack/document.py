@@ -152,13 +152,24 @@ def _kinds(field: FieldInfo) -> list[str]:
 
 
 def _comment(declaration: type[BaseModel], name: str) -> str:
-    field = declaration.model_fields[name]
+    choices = [str(c) or "''" for c in choices_of(declaration, name)]
+    notes = [note for note in (limits_of(declaration, name), " | ".join(choices) if len(choices) > 1 else "") if note]
+    return " ".join([declaration.model_fields[name].description or "", *([f"[{', '.join(notes)}]"] if notes else [])]).strip()
+
+
+def limits_of(declaration: type[BaseModel], name: str) -> str:
+    """Return unit and bounds of a setting, such as ``px, >= 1``."""
     marks = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
-    bounds = [f"{mark} {getattr(m, key)}" for m in field.metadata for key, mark in marks.items() if hasattr(m, key)]
-    choices = [str(c) or "''" for c in get_args(field.annotation)] if get_origin(field.annotation) is Literal else []
+    metadata = declaration.model_fields[name].metadata
+    bounds = [f"{mark} {getattr(m, key)}" for m in metadata for key, mark in marks.items() if hasattr(m, key)]
     unit = unit_of(declaration, name)
-    notes = [note for note in (unit if unit != "1" else "", *bounds, " | ".join(choices) if len(choices) > 1 else "") if note]
-    return " ".join([field.description or "", *([f"[{', '.join(notes)}]"] if notes else [])]).strip()
+    return ", ".join([*([unit] if unit not in ("", "1") else []), *bounds])
+
+
+def choices_of(declaration: type[BaseModel], name: str) -> tuple[Any, ...]:
+    """Return the values that a setting may have, if they can be listed."""
+    annotation = declaration.model_fields[name].annotation
+    return get_args(annotation) if get_origin(annotation) is Literal else ()
 
 
 def _dump(value: Any) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import geopandas as gpd
+import pyproj
 import shapely
 import shapely.affinity
 import shapely.geometry
@@ -123,6 +124,11 @@ def read_area(area: Any) -> shapely.Geometry:
     if isinstance(area, Sequence) and len(area) == 4:
         return _box([float(number) for number in area])
     raise Stop(f"the area {area!r} cannot be read; give west, south, east, north in degrees, a vector file, or a geometry")
+
+
+def ground_area(area: shapely.Geometry) -> float:
+    """Return the area on the ellipsoid of a geometry in longitude and latitude, in square kilometres."""
+    return abs(float(pyproj.Geod(ellps="WGS84").geometry_area_perimeter(shapely.force_2d(area))[0])) / 1e6
 
 
 def _numbers(text: str) -> list[float]:

@@ -35,6 +35,7 @@ class SceneQuery(Settings):
     orbits: tuple[str | int, ...] = option((), "relative orbits (R095), Landsat paths (P009) or path/row (009/011); empty means all")
     tiles: tuple[str, ...] = option((), "MGRS tiles (22WEB) or Landsat rows (011); empty means all")
     months: tuple[Annotated[int, Field(ge=1, le=12)], ...] = option((), "months of the year, 1 to 12; empty means all")
+    leave_out: tuple[str, ...] = option((), "ids of scenes that are not used, because somebody looked at them")
     cql2: dict[str, Any] | str | None = option(None, 'a CQL2 filter, as text or JSON, for instance "eo:cloud_cover < 20 AND gsd <= 10"')
     prefer: Literal["", "https", "s3"] = option("", "which of an asset's addresses to read, where it has several")
     limit: int = option(10_000, "refuse a search that matches more scenes than this", ge=1)
@@ -181,6 +182,8 @@ def _filters(question: Question, query: SceneQuery) -> list[Filter]:
         filters.append(Filter("tiles", lambda s: s.tile.lstrip("0") in tiles, lambda s: s.tile))
     if query.months:
         filters.append(Filter("months", lambda s: s.time.month in query.months, lambda s: s.time.month))
+    if query.leave_out:
+        filters.append(Filter("leave_out", lambda s: s.id not in query.leave_out, lambda s: s.id))
     if question.cql2 is not None:
         expression = cql2.Expr(dict(question.cql2))
         filters.append(Filter("cql2", lambda s: _matches(expression, s), lambda s: s.id))

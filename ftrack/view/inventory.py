@@ -76,7 +76,7 @@ def plot_scenes(scenes: Sequence[FoundScene], *, area: Any = None) -> Figure:
     figure = Figure(figsize=(8.5, 8.0), dpi=150, layout="constrained")
     upper, lower = figure.subplots(2, 1, height_ratios=(2.4, 1.0))
     _draw_places(upper, _places(scenes), area)
-    _draw_timeline(lower, scenes)
+    draw_timeline(lower, scenes)
     colours = ScalarMappable(CLOUD_SCALE, colormaps["viridis"])
     figure.colorbar(colours, cax=beside(upper), label="cloud cover (%), median of the scenes")
     times = sorted(s.time for s in scenes)
@@ -148,7 +148,8 @@ def _path(shape: Any) -> Path:
     return Path.make_compound_path(*(Path(get_coordinates(ring), closed=True) for ring in rings))
 
 
-def _draw_timeline(ax: Axes, scenes: Sequence[FoundScene]) -> None:
+def draw_timeline(ax: Axes, scenes: Sequence[FoundScene]) -> None:
+    """Draw the cloud of scenes over time; every platform has a marker of its own."""
     platforms = sorted({s.platform for s in scenes})
     for platform, marker in zip(platforms, MARKERS * len(platforms), strict=False):
         known = [s for s in scenes if s.platform == platform and s.cloud_cover is not None]

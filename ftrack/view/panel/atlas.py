@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import ipyleaflet
 import numpy as np
+import shapely.geometry
 import xyzservices.providers as xyz
 from ipywidgets import Layout
 
@@ -63,6 +64,13 @@ def new_map(projection: str, background: str, layers: tuple[ipyleaflet.Layer, ..
     )  # fmt: skip
     made.add(ipyleaflet.ScaleControl(position="bottomleft", imperial=False))
     return made
+
+
+def drawn(name: str, shape: shapely.Geometry) -> ipyleaflet.GeoJSON:
+    """Return outlines of glaciers, or flow lines, as a layer."""
+    style = {"color": STRONG if name == "outlines" else AREA, "weight": 1.2, "fillOpacity": 0.0, "interactive": False}
+    data = {"type": "Feature", "properties": {}, "geometry": shapely.geometry.mapping(shape)}
+    return ipyleaflet.GeoJSON(name=name, data=data, style=style)
 
 
 def graticule(latitudes: tuple[int, int], step: int = 10) -> ipyleaflet.GeoJSON:

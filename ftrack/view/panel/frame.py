@@ -8,16 +8,17 @@ from typing import Any
 
 import ipywidgets as w
 
-from ftrack.view.panel.atlas import PROJECTIONS, new_map
+from ftrack.extent import read_area
+from ftrack.view.panel import found, how, where
+from ftrack.view.panel.atlas import drawn, new_map
 from ftrack.view.panel.pieces import Message, Step, button
-from ftrack.view.panel.state import State
+from ftrack.view.panel.state import Limits, State
 
-
-def _soon(state: State) -> w.Widget:
-    return w.HTML(f"{state.file.name}")
-
-
-STEPS: tuple[Step, ...] = (Step("Where and when", _soon), Step("What there is", _soon), Step("How", _soon), Step("Run", _soon))
+STEPS: tuple[Step, ...] = (
+    Step(where.TITLE, where.Where),
+    Step(found.TITLE, found.Found),
+    Step(how.TITLE, how.How),
+)
 
 
 class Panel(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
@@ -29,18 +30,33 @@ class Panel(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         The workflow file in which settings are remembered; ``ftrack run FILE`` repeats what was clicked. It is read if it is there.
     background : str
         What lies behind the map: ``satellite`` and addresses of tiles need the internet, empty does not.
+    outlines, flowlines : optional
+        Outlines of glaciers and lines along which they flow, as ``ftrack.extent.read_area`` takes them, or files of lines.
+    limits : Limits, optional
+        What may be asked for.
     """
 
-    def __init__(self, file: str | Path = "panel.yaml", *, background: str = "satellite") -> None:
-        self.state = State(Path(file))
-        self.background, self.projection = background, "mercator"
+    def __init__(
+        self,
+        file: str | Path = "panel.yaml",
+        *,
+        background: str = "satellite",
+        outlines: Any = None,
+        flowlines: Any = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self.state = State(Path(file), limits)
+        self.background = background
         self.notice = Message()
         self._built: dict[str, w.Widget] = {}
         self._buttons = {step.title: button(f"{n}  {step.title}", self._goes_to(step)) for n, step in enumerate(STEPS, 1)}
         self._left = w.Box(layout=w.Layout(flex="0 0 46%", min_width="400px", overflow="auto"))
         self._right = w.Box(layout=w.Layout(flex="1 1 auto", min_width="360px"))
         self._left.add_class("ftrack-step")
-        self.change_map(self.projection)
+        for name, given in (("outlines", outlines), ("flowlines", flowlines)):
+            self.state.layer(name).layers = () if given is None else (drawn(name, read_area(given)),)
+        self.change_map()
+        self.state.observe(lambda _: self.change_map(), "projection")
         bar = w.HBox(list(self._buttons.values()), layout=w.Layout(flex_flow="row wrap"))
         bar.add_class("ftrack-steps")
         style = w.HTML(f"<style>{resources.files(__package__).joinpath('panel.css').read_text()}</style>")
@@ -62,18 +78,15 @@ class Panel(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
             one.button_style = "primary" if name == title else ""
         self.state.step = title
 
-    def change_map(self, projection: str) -> None:
-        """Draw the map in another projection; its layers move along."""
+    def change_map(self) -> None:
+        """Draw the map in the projection that was chosen; its layers move along."""
         state = self.state
-        self.projection = projection
-        state.map = new_map(projection, self.background, tuple(state.layers.values()))
-        state.map.on_interaction(self._heed_click)
+        made = new_map(state.projection, self.background, tuple(state.layers.values()))
+        made.on_interaction(self._heed_click)
+        state.map = made
         self._right.children = [state.map]
 
     def _heed_click(self, **event: Any) -> None:
         if event.get("type") == "click":
             lat, lon = event["coordinates"]
             self.state.place = (lon, lat)
-
-
-__all__ = ["PROJECTIONS", "Panel"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
@@ -11,17 +12,32 @@ from typing import Any, Protocol
 
 import ipyleaflet
 from traitlets import Any as AnyTrait
-from traitlets import Dict, HasTraits, Tuple, Unicode
+from traitlets import Dict, HasTraits, Tuple, Unicode, observe
 
-from ftrack.config import Workflow, read_workflow, write_workflow
+from ftrack.config import Workflow, parse_workflow, read_workflow, write_workflow
 from ftrack.errors import FtrackError
+from ftrack.settings import Settings, option
 from ftrack.stac import Scene
+
+
+class Limits(Settings):
+    """What may be asked of the panel."""
+
+    area: float = option(200_000.0, "largest area", unit="km²", gt=0)
+    pairs: int = option(5_000, "most pairs of a run", ge=1)
+    catalogues: tuple[str, ...] = option((), "the only catalogues that may be searched; empty = any")
+    own_files: bool = option(True, "files of this machine may be named")
+    gateway: bool = option(True, "runs may go to a Dask Gateway")
 
 
 class Told(Protocol):
     """Where something is said: beside what was typed."""
 
     def say(self, text: str, kind: str = "info") -> None: ...
+
+
+Place = Told | Callable[[FtrackError], None] | None
+"""Where, or how, it is told that something failed; None lets it rise."""
 
 
 class State(HasTraits):
@@ -47,8 +63,12 @@ class State(HasTraits):
         Longitude and latitude of the last click on the map; empty before.
     step : str
         Title of the step that is shown.
+    projection : str
+        How the map is drawn, one of ``atlas.PROJECTIONS``.
     map : ipyleaflet.Map
         The map that is shown now.
+    limits : Limits
+        What may be asked for.
     """
 
     values = Dict()
@@ -61,11 +81,12 @@ class State(HasTraits):
     cube = AnyTrait(None, allow_none=True)
     place: Any = Tuple()
     step = Unicode("")
+    projection = Unicode("mercator")
     map = AnyTrait(None, allow_none=True)
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, limits: Limits | None = None) -> None:
         super().__init__()
-        self.file = file
+        self.file, self.limits = file, limits or Limits()
         self.layers: dict[str, ipyleaflet.LayerGroup] = {}
         self._threads = ThreadPoolExecutor(4, "ftrack-panel")
         self._tasks: set[asyncio.Future[Any]] = set()
@@ -81,7 +102,11 @@ class State(HasTraits):
         Stop
             Something is missing or out of bounds.
         """
-        return Workflow.read(self.values)
+        return parse_workflow(json.dumps(self.values), "", self.file.absolute().parent)
+
+    @observe("values")
+    def _forget_plan(self, _: Any) -> None:
+        self.plan = None
 
     @property
     def scenes(self) -> tuple[Scene, ...]:
@@ -128,7 +153,7 @@ class State(HasTraits):
                 self.map.add(self.layers[name])
         return self.layers[name]
 
-    def later(self, work: Callable[[], Any], then: Callable[[Any], None], place: Told | None = None) -> None:
+    def later(self, work: Callable[[], Any], then: Callable[[Any], None], place: Place = None) -> None:
         """Do slow work in a thread and hand its result over where widgets may be changed; tell at ``place`` why it failed."""
         try:
             loop = asyncio.get_running_loop()
@@ -144,19 +169,20 @@ class State(HasTraits):
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _in_thread(self, work: Callable[[], Any], then: Callable[[Any], None], place: Told | None) -> None:
+    async def _in_thread(self, work: Callable[[], Any], then: Callable[[Any], None], place: Place) -> None:
         try:
             then(await asyncio.get_running_loop().run_in_executor(self._threads, work))
         except FtrackError as error:
             tell(place, error)
         except Exception as error:
-            if place is None:
-                raise
-            place.say(f"{type(error).__name__}: {error}", "error")
+            tell(place, FtrackError(f"{type(error).__name__}: {error}"))
 
 
-def tell(place: Told | None, error: FtrackError) -> None:
+def tell(place: Place, error: FtrackError) -> None:
     """Say what went wrong where it was caused; without such a place it is raised."""
     if place is None:
         raise error
-    place.say(str(error), "error")
+    if callable(place):
+        place(error)
+    else:
+        place.say(str(error), "error")
