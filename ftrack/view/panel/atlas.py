@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import ipyleaflet
 import numpy as np
+import pyproj
 import shapely.geometry
 import xyzservices.providers as xyz
 from ipywidgets import Layout
 
 
 class Projection(NamedTuple):
-    """One way to draw the globe: its name, the CRS as ipyleaflet takes it, where it begins, and where that is."""
+    """One way to draw the globe: its name and CRS, metres of a pixel at zoom 0, the CRS as ipyleaflet takes it, and where to begin."""
 
     name: str
+    code: str
+    coarsest: float
     crs: dict[str, Any]
     centre: tuple[float, float]
     zoom: int
@@ -28,20 +32,45 @@ def _polar(code: str, definition: str, blue_marble: Any, latitudes: tuple[int, i
     crs = {"name": code, "custom": True, "proj4def": definition, "origin": [-4194304, 4194304], "bounds": sides, "resolutions": resolutions}
     pole = latitudes[1] if latitudes[1] == 90 else latitudes[0]
     name = f"{'Arctic' if pole > 0 else 'Antarctic'} ({code})"
-    return Projection(name, crs, (pole * 0.87, -42.0 if pole > 0 else 0.0), 1, blue_marble, latitudes)
+    return Projection(name, code, resolutions[0], crs, (pole * 0.87, -42.0 if pole > 0 else 0.0), 1, blue_marble, latitudes)
 
 
 _STERE = "+proj=stere +k=1 +x_0=0 +y_0=0 +ellps=WGS84 +datum=WGS84 +units=m +no_defs"
 PROJECTIONS = {
-    "mercator": Projection("Mercator", ipyleaflet.projections.EPSG3857, (60.0, -45.0), 3, xyz.Esri.WorldImagery, (-80, 80)),
+    "mercator": Projection(
+        "Mercator", "EPSG:3857", 156543.034, ipyleaflet.projections.EPSG3857, (60.0, -45.0), 3, xyz.Esri.WorldImagery, (-80, 80)
+    ),
     "arctic": _polar("EPSG:3413", f"{_STERE} +lat_0=90 +lat_ts=70 +lon_0=-45", xyz.NASAGIBS.BlueMarble3413, (50, 90)),
     "antarctic": _polar("EPSG:3031", f"{_STERE} +lat_0=-90 +lat_ts=-71 +lon_0=0", xyz.NASAGIBS.BlueMarble3031, (-90, -50)),
 }
 
+SIDE = 560
+"""Pixels of the map that an area may fill."""
+
 AREA, SHADE, STRONG = "#c8322b", "#5b6b7b", "#1f4e79"
 
 
-def new_map(projection: str, background: str, layers: tuple[ipyleaflet.Layer, ...] = ()) -> ipyleaflet.Map:
+class View(NamedTuple):
+    """What of the globe a map shows: latitude and longitude of its middle, and its zoom."""
+
+    lat: float
+    lon: float
+    zoom: int
+
+
+def view_of(projection: str, bounds: tuple[float, float, float, float]) -> View:
+    """Return the view that shows a box (west, south, east, north in degrees) as large as it can be."""
+    chosen = PROJECTIONS[projection]
+    to_map = pyproj.Transformer.from_crs("EPSG:4326", chosen.code, always_xy=True)
+    low, high = chosen.latitudes
+    west, south, east, north = bounds
+    left, bottom, right, top = to_map.transform_bounds(west, max(south, low), east, min(north, high))
+    lon, lat = to_map.transform((left + right) / 2, (bottom + top) / 2, direction="INVERSE")
+    step = max((right - left) / SIDE, (top - bottom) / SIDE, chosen.coarsest / 2**17)
+    return View(float(lat), float(lon), max(0, math.floor(math.log2(chosen.coarsest / step))))
+
+
+def new_map(projection: str, background: str, view: View | None = None, layers: tuple[ipyleaflet.Layer, ...] = ()) -> ipyleaflet.Map:
     """Return a map; without a background it asks nobody for anything.
 
     Parameters
@@ -50,16 +79,19 @@ def new_map(projection: str, background: str, layers: tuple[ipyleaflet.Layer, ..
         One of ``PROJECTIONS``.
     background : str
         ``satellite``, the address of map tiles with ``{z}/{x}/{y}``, or empty.
+    view : View, optional
+        What it shows; where the projection begins, if left out.
     layers : tuple
         What else is on it.
     """
     chosen = PROJECTIONS[projection]
+    lat, lon, zoom = view or (*chosen.centre, chosen.zoom)
     behind: list[ipyleaflet.Layer] = []
     if background:
         source = chosen.satellite if background == "satellite" else background
         behind = [ipyleaflet.basemap_to_tiles(source) if background == "satellite" else ipyleaflet.TileLayer(url=source)]
     made = ipyleaflet.Map(
-        crs=chosen.crs, center=chosen.centre, zoom=chosen.zoom, scroll_wheel_zoom=True, layout=Layout(height="100%", min_height="560px"),
+        crs=chosen.crs, center=(lat, lon), zoom=zoom, scroll_wheel_zoom=True, layout=Layout(height="100%", min_height="560px"),
         layers=(*behind, graticule(chosen.latitudes), *layers), attribution_control=bool(behind),
     )  # fmt: skip
     made.add(ipyleaflet.ScaleControl(position="bottomleft", imperial=False))

@@ -35,7 +35,7 @@ class Field(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.input.observe(lambda _: self._typed(), "value")
         state.observe(lambda _: self.refresh(), "values")
         help_text = w.HTML(f'<div class="ftrack-help">{info.description}</div>')
-        row = labelled(name.replace("_", " "), self.input, limits_of(declaration, name))
+        row = labelled(name.replace("_", " "), self.input, limits_of(declaration, name).replace(">=", "≥").replace("<=", "≤"))
         super().__init__([row, help_text, self.message])
 
     def _input(self, choices: tuple[Any, ...]) -> w.Widget:

@@ -10,7 +10,7 @@ import ipywidgets as w
 
 from ftrack.extent import read_area
 from ftrack.view.panel import found, how, where
-from ftrack.view.panel.atlas import drawn, new_map
+from ftrack.view.panel.atlas import View, drawn, new_map
 from ftrack.view.panel.pieces import Message, Step, button
 from ftrack.view.panel.state import Limits, State
 
@@ -57,6 +57,7 @@ class Panel(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
             self.state.layer(name).layers = () if given is None else (drawn(name, read_area(given)),)
         self.change_map()
         self.state.observe(lambda _: self.change_map(), "projection")
+        self.state.observe(lambda change: self.change_map(change["new"]), "view")
         bar = w.HBox(list(self._buttons.values()), layout=w.Layout(flex_flow="row wrap"))
         bar.add_class("ftrack-steps")
         style = w.HTML(f"<style>{resources.files(__package__).joinpath('panel.css').read_text()}</style>")
@@ -78,10 +79,10 @@ class Panel(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
             one.button_style = "primary" if name == title else ""
         self.state.step = title
 
-    def change_map(self) -> None:
-        """Draw the map in the projection that was chosen; its layers move along."""
+    def change_map(self, view: View | None = None) -> None:
+        """Draw the map in the projection that was chosen, showing what was asked for; its layers move along."""
         state = self.state
-        made = new_map(state.projection, self.background, tuple(state.layers.values()))
+        made = new_map(state.projection, self.background, view, tuple(state.layers.values()))
         made.on_interaction(self._heed_click)
         state.map = made
         self._right.children = [state.map]

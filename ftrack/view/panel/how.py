@@ -71,8 +71,8 @@ class How(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         pairs = self.state.pairs
         before = self.pair.value
         self.pair.options = [(_name(pair), pair) for pair in pairs]
-        if before in pairs:
-            self.pair.value = before
+        if pairs:
+            self.pair.value = before if before in pairs else pairs[0]
         if not pairs:
             self.said.say("No pairs yet: search in step 1, and look at the pairs in step 2.")
         elif self.shown is None:

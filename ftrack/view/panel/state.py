@@ -65,6 +65,8 @@ class State(HasTraits):
         Title of the step that is shown.
     projection : str
         How the map is drawn, one of ``atlas.PROJECTIONS``.
+    view : atlas.View
+        What the map was asked to show last; setting it moves the map there.
     map : ipyleaflet.Map
         The map that is shown now.
     limits : Limits
@@ -82,6 +84,7 @@ class State(HasTraits):
     place: Any = Tuple()
     step = Unicode("")
     projection = Unicode("mercator")
+    view = AnyTrait(None, allow_none=True)
     map = AnyTrait(None, allow_none=True)
 
     def __init__(self, file: Path, limits: Limits | None = None) -> None:

@@ -17,7 +17,7 @@ from ftrack.errors import Stop
 from ftrack.extent import ground_area, read_area, read_dates
 from ftrack.scenes import SceneQuery, find_scenes
 from ftrack.stac import Scene, asset_of
-from ftrack.view.panel.atlas import AREA, PROJECTIONS
+from ftrack.view.panel.atlas import AREA, PROJECTIONS, View, view_of
 from ftrack.view.panel.form import fields
 from ftrack.view.panel.pieces import Message, button, heading, labelled
 from ftrack.view.panel.state import State, tell
@@ -136,7 +136,7 @@ class Where(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
             self.draw.data = []
             self.area_said.say("No area: the whole catalogue is searched.")
         else:
-            self._take(lambda: geo_json["geometry"])
+            self._take(lambda: geo_json["geometry"], move=False)
 
     def _uploaded(self) -> Any:
         file = self.upload.value[0]
@@ -147,7 +147,7 @@ class Where(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         except ValueError:
             raise Stop(f"{file['name']} is not GeoJSON; save it as GeoJSON in longitude and latitude") from None
 
-    def _take(self, get: Any) -> None:
+    def _take(self, get: Any, move: bool = True) -> None:
         """Take over an area that was typed, drawn or uploaded."""
         try:
             given = get()
@@ -155,12 +155,12 @@ class Where(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
                 return self.state.put("scenes", "area", value=None)
             if isinstance(given, str) and not self.state.limits.own_files and not re.fullmatch(r"[\s\d.,eE+\-()\[\]]+", given):
                 raise Stop("give west, south, east, north in degrees, or upload a GeoJSON file")
-            self._keep(read_area(given), given)
+            self._keep(read_area(given), given, move)
         except Stop as error:
             tell(self.area_said, error)
         return None
 
-    def _keep(self, area: shapely.Geometry, given: Any) -> None:
+    def _keep(self, area: shapely.Geometry, given: Any, move: bool) -> None:
         size, most = ground_area(area), self.state.limits.area
         if size > most:
             raise Stop(f"the area has {size:,.0f} km², at most {most:,.0f} km² are allowed: draw a smaller one")
@@ -180,8 +180,8 @@ class Where(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self._place_tools()
         if box:
             self.box.value = ", ".join(f"{side:g}" for side in sides)
-        west, south, east, north = area.bounds
-        self.state.map.fit_bounds([[south, west], [north, east]])
+        if move:
+            self.state.view = view_of(self.state.projection, area.bounds)
 
     def go(self) -> None:
         """Move the map to the place that was typed."""
@@ -192,7 +192,7 @@ class Where(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         except ValueError:
             return self.place_said.say("write latitude and longitude in degrees, such as 69.15, -49.5", "error")
         self.place_said.say("")
-        self.state.map.center, self.state.map.zoom = (lat, lon), 9 if self.state.projection == "mercator" else 5
+        self.state.view = View(lat, lon, 9 if self.state.projection == "mercator" else 5)
         return None
 
     def _choose_catalogue(self) -> None:
@@ -232,8 +232,8 @@ class Where(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         first, last = scenes[0].time, scenes[-1].time
         self.search_said.say(f"{len(scenes)} scenes from {first:%Y-%m-%d} to {last:%Y-%m-%d}. Look at them in step 2.", "ok")
         if self.state.value("scenes", "area") is None:
-            west, south, east, north = shapely.union_all([scene.footprint for scene in scenes]).bounds
-            self.state.map.fit_bounds([[south, west], [north, east]])
+            bounds = shapely.union_all([scene.footprint for scene in scenes]).bounds
+            self.state.view = view_of(self.state.projection, bounds)
 
 
 def _search(wanted: SceneSettings) -> tuple[Scene, ...]:
