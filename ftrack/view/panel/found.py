@@ -15,7 +15,7 @@ from traitlets import List, Unicode
 
 from ftrack.errors import FtrackError
 from ftrack.lattice import choose_grid, scene_bytes
-from ftrack.pairs import PairSettings, choose_pairs
+from ftrack.pairs import PairSettings
 from ftrack.passes import group_images
 from ftrack.quicklook import read_quicklook
 from ftrack.stac import Scene
@@ -65,10 +65,12 @@ class Found(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.table.observe(lambda _: self._picked(), "picked")
         self.days.observe(lambda change: self._chose_days(*change["new"]), "value")
         state.observe(lambda _: self._list(), "found")
+        state.observe(lambda _: self._show_pairs(), ["pairs", "fault"])
         state.observe(lambda _: self._count(), "values")
         state.observe(lambda _: self._clicked(), "place")
         state.observe(lambda _: self._place_prints(), "step")
         self._list()
+        self._show_pairs()
 
     def _list(self) -> None:
         """Show what was found."""
@@ -90,8 +92,7 @@ class Found(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.days.max = max(self.days.max, longest)
         self.days.value = (state.value("pairs", "min_days", default=1.0), state.value("pairs", "max_days", default=60.0))
         if not state.found:
-            self.time_line.value = self.network.value = ""
-            self.pairs_said.say("")
+            self.time_line.value = ""
             self.counts.say("No scenes yet: search in step 1.")
             return
         self.prints.data = self._features()
@@ -105,15 +106,6 @@ class Found(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         used = state.scenes
         self.counts.say(f"{len(used)} of {len(state.found)} scenes are used ({len(group_images(used))} images).", "ok")
         state.later(lambda: self._megabytes(used), self._say_bytes, self.counts)
-
-        def chosen() -> tuple[Any, ...]:
-            return choose_pairs(used, PairSettings.read(state.value("pairs", default={})), area=state.value("scenes", "area"))
-
-        def told(error: FtrackError) -> None:
-            state.pairs, self.network.value = (), ""
-            self.pairs_said.say(str(error), "error")
-
-        state.later(chosen, self._show_pairs, told)
 
     def _megabytes(self, used: tuple[Scene, ...]) -> str:
         """Return how much there is to read; where that cannot be told before files are opened, why."""
@@ -131,17 +123,19 @@ class Found(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
     def _say_bytes(self, text: str) -> None:
         self.counts.say(text, "ok" if self.state.scenes else "error")
 
-    def _show_pairs(self, pairs: tuple[Any, ...]) -> None:
-        state = self.state
-        state.pairs = pairs
-        most = state.limits.pairs
+    def _show_pairs(self) -> None:
+        pairs, most = self.state.pairs, self.state.limits.pairs
+        if not pairs:
+            self.network.value = ""
+            return self.pairs_said.say(self.state.fault, "error")
         figure = Figure(figsize=(6.2, 2.6), layout="constrained")
         plot_network(pairs, ax=figure.subplots())
         self.network.value = picture(figure, f"{len(pairs)} pairs: date against days between the two images")
         if len(pairs) > most:
-            self.pairs_said.say(f"{len(pairs):,} pairs, at most {most:,} are allowed: take shorter baselines or fewer scenes", "error")
-        else:
-            self.pairs_said.say(f"{len(pairs):,} pairs", "ok")
+            return self.pairs_said.say(
+                f"{len(pairs):,} pairs, at most {most:,} are allowed: take shorter baselines or fewer scenes", "error"
+            )
+        return self.pairs_said.say(f"{len(pairs):,} pairs", "ok")
 
     def _switched(self, change: Any) -> None:
         off = [name for name in change["new"] if any(s.id == name for s in self.state.found)]

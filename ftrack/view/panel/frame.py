@@ -9,7 +9,7 @@ from typing import Any
 import ipywidgets as w
 
 from ftrack.extent import read_area
-from ftrack.view.panel import found, how, where
+from ftrack.view.panel import found, how, running, where
 from ftrack.view.panel.atlas import View, drawn, new_map
 from ftrack.view.panel.pieces import Message, Step, button
 from ftrack.view.panel.state import Limits, State
@@ -18,6 +18,7 @@ STEPS: tuple[Step, ...] = (
     Step(where.TITLE, where.Where),
     Step(found.TITLE, found.Found),
     Step(how.TITLE, how.How),
+    Step(running.TITLE, running.Running),
 )
 
 

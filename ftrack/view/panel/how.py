@@ -21,7 +21,7 @@ from ftrack.trial import Trial, Trials
 from ftrack.view.chips import plot_trial
 from ftrack.view.panel.atlas import AREA
 from ftrack.view.panel.form import Kinds, fields
-from ftrack.view.panel.pieces import Message, button, heading, labelled, picture
+from ftrack.view.panel.pieces import Message, button, heading, labelled, lat_lon, picture
 from ftrack.view.panel.state import State, tell
 
 TITLE = "How"
@@ -74,7 +74,7 @@ class How(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         if pairs:
             self.pair.value = before if before in pairs else pairs[0]
         if not pairs:
-            self.said.say("No pairs yet: search in step 1, and look at the pairs in step 2.")
+            self.said.say(self.state.fault or "No pairs yet: search in step 1, and look at the pairs in step 2.")
         elif self.shown is None:
             self.said.say("Click a point of the ice on the map.")
 
@@ -122,8 +122,9 @@ class How(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         if number != self._asked:
             return
         self.shown = trial
-        at = f"{trial.lat:.4f}° N, {trial.lon:.4f}° E" if trial.lat >= 0 else f"{-trial.lat:.4f}° S, {trial.lon:.4f}° E"
-        text = f"{at}, {trial.seconds:.2f} s" + ("; to a tenth of a pixel at first, being refined ..." if rough else "")
+        text = f"{lat_lon(trial.lat, trial.lon)}, {trial.seconds:.2f} s" + (
+            "; to a tenth of a pixel at first, being refined ..." if rough else ""
+        )
         self.said.say(text, "busy" if rough else "ok")
         self.result.value = described(trial)
 

@@ -66,3 +66,8 @@ def picture(figure: Figure, text: str, dpi: int = 100) -> str:
     figure.savefig(into, format="png", dpi=dpi)
     code = b64encode(into.getvalue()).decode()
     return f'<img class="ftrack-picture" alt="{escape(text)}" src="data:image/png;base64,{code}">'
+
+
+def lat_lon(lat: float, lon: float, digits: int = 4) -> str:
+    """Return a place in words: ``69.2007° N, 49.9199° W``."""
+    return f"{abs(lat):.{digits}f}° {'N' if lat >= 0 else 'S'}, {abs(lon):.{digits}f}° {'E' if lon >= 0 else 'W'}"

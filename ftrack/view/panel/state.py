@@ -16,6 +16,7 @@ from traitlets import Dict, HasTraits, Tuple, Unicode, observe
 
 from ftrack.config import Workflow, parse_workflow, read_workflow, write_workflow
 from ftrack.errors import FtrackError
+from ftrack.pairs import Pair, PairSettings, choose_pairs
 from ftrack.settings import Settings, option
 from ftrack.stac import Scene
 
@@ -51,8 +52,8 @@ class State(HasTraits):
         Settings as they stand in a workflow file, nested; complete or not. Change them with ``put``.
     found : tuple of Scene
         What the last search found; ``scenes`` are those of them that are switched on.
-    pairs : tuple of Pair
-        Pairs of ``scenes`` as the settings allow them; empty if there are none.
+    pairs, fault : tuple of Pair, str
+        Pairs of ``scenes`` as the settings allow them; empty if there are none, and ``fault`` says why.
     plan : Plan or None
         What a run would do, unless settings have changed since it was made.
     job, status : Job, JobStatus or None
@@ -76,6 +77,7 @@ class State(HasTraits):
     values = Dict()
     found: Any = Tuple()
     pairs: Any = Tuple()
+    fault = Unicode("")
     plan = AnyTrait(None, allow_none=True)
     job = AnyTrait(None, allow_none=True)
     status = AnyTrait(None, allow_none=True)
@@ -90,9 +92,10 @@ class State(HasTraits):
     def __init__(self, file: Path, limits: Limits | None = None) -> None:
         super().__init__()
         self.file, self.limits = file, limits or Limits()
-        self.layers: dict[str, ipyleaflet.LayerGroup] = {}
         self._threads = ThreadPoolExecutor(4, "ftrack-panel")
         self._tasks: set[asyncio.Future[Any]] = set()
+        self._paired = ""
+        self.layers: dict[str, ipyleaflet.LayerGroup] = {}
         if file.is_file():
             self.values = read_workflow(file).model_dump(mode="json", exclude_unset=True)
 
@@ -110,6 +113,25 @@ class State(HasTraits):
     @observe("values")
     def _forget_plan(self, _: Any) -> None:
         self.plan = None
+
+    @observe("found", "values")
+    def _pair_up(self, _: Any) -> None:
+        """Choose pairs anew where scenes, or what pairs have to be, have changed."""
+        scenes, area = self.scenes, self.value("scenes", "area")
+        decisive = repr([[scene.id for scene in scenes], area, self.value("pairs")])
+        if decisive == self._paired:
+            return
+        self._paired = decisive
+        settings = dict(self.value("pairs", default={}))
+
+        def fail(error: FtrackError) -> None:
+            self.fault, self.pairs = str(error) if self.found else "", ()
+
+        def keep(pairs: tuple[Pair, ...]) -> None:
+            if decisive == self._paired:
+                self.fault, self.pairs = "", pairs
+
+        self.later(lambda: choose_pairs(scenes, PairSettings.read(settings), area=area), keep, fail)
 
     @property
     def scenes(self) -> tuple[Scene, ...]:

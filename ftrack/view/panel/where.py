@@ -19,7 +19,7 @@ from ftrack.scenes import SceneQuery, find_scenes
 from ftrack.stac import Scene, asset_of
 from ftrack.view.panel.atlas import AREA, PROJECTIONS, View, view_of
 from ftrack.view.panel.form import fields
-from ftrack.view.panel.pieces import Message, button, heading, labelled
+from ftrack.view.panel.pieces import Message, button, heading, labelled, lat_lon
 from ftrack.view.panel.state import State, tell
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -176,7 +176,8 @@ class Where(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
             self.state.put("scenes", "area", value=given)
         parts = getattr(area, "geoms", [area])
         self.draw.data = [{"type": "Feature", "properties": {}, "geometry": shapely.geometry.mapping(part)} for part in parts]
-        self.area_said.say(f"{size:,.0f} km², {_degrees(area.bounds)}", "ok")
+        west, south, east, north = area.bounds
+        self.area_said.say(f"{size:,.0f} km², from {lat_lon(south, west, 2)} to {lat_lon(north, east, 2)}", "ok")
         self._place_tools()
         if box:
             self.box.value = ", ".join(f"{side:g}" for side in sides)
@@ -246,12 +247,6 @@ def _search(wanted: SceneSettings) -> tuple[Scene, ...]:
 
 def _day(day: date | None) -> str:
     return f"{day:%Y-%m-%d}" if day else ".."
-
-
-def _degrees(bounds: tuple[float, ...]) -> str:
-    west, south, east, north = bounds
-    ends = [f"{abs(v):.2f}° {'WE'[v >= 0] if k % 2 == 0 else 'SN'[v >= 0]}" for k, v in enumerate((west, south, east, north))]
-    return f"{ends[0]} to {ends[2]}, {ends[1]} to {ends[3]}"
 
 
 TITLE = "Where and when"
