@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ftrack.axes import turn_to, warp_to
     from ftrack.cleaning import Fill, Outliers
     from ftrack.cluster import open_client
     from ftrack.config import ClusterSettings, Workflow, read_workflow, write_workflow
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ftrack.errors import FtrackError, Retry, Skip, Stop
     from ftrack.grid import Grid
     from ftrack.ground import Ground, find_shifts
+    from ftrack.itslive import find_itslive, open_itslive, open_mosaic
     from ftrack.jobs import Job, list_jobs, open_job, submit
     from ftrack.lattice import GridSettings, choose_grid
     from ftrack.match import clean, match_stack, prefilter
@@ -83,6 +85,7 @@ __all__ = [
     "choose_pairs",
     "clean",
     "describe",
+    "find_itslive",
     "find_scenes",
     "find_shifts",
     "fit_shift",
@@ -91,7 +94,9 @@ __all__ = [
     "match_stack",
     "open_client",
     "open_cube",
+    "open_itslive",
     "open_job",
+    "open_mosaic",
     "open_stack",
     "plot_network",
     "plot_quality",
@@ -108,11 +113,14 @@ __all__ = [
     "stable_nodes",
     "submit",
     "to_velocity",
+    "turn_to",
     "verify_cube",
+    "warp_to",
     "write_workflow",
 ]
 
 _EXPORTS = {
+    "axes": ("turn_to", "warp_to"),
     "cleaning": ("Fill", "Outliers"),
     "cluster": ("open_client",),
     "config": ("ClusterSettings", "Workflow", "read_workflow", "write_workflow"),
@@ -120,6 +128,7 @@ _EXPORTS = {
     "errors": ("FtrackError", "Retry", "Skip", "Stop"),
     "grid": ("Grid",),
     "ground": ("Ground", "find_shifts"),
+    "itslive": ("find_itslive", "open_itslive", "open_mosaic"),
     "jobs": ("Job", "list_jobs", "open_job", "submit"),
     "lattice": ("GridSettings", "choose_grid"),
     "match": ("clean", "match_stack", "prefilter"),
