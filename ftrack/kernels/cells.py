@@ -15,14 +15,18 @@ from ftrack.kernels.layout import Layout
 from ftrack.kernels.moments import Chips, sum_flags
 from ftrack.kernels.products import offsets_for
 from ftrack.kernels.strip import BACK, CHIP, LINE, MASK, PLANE, RING, START, Gaps, Nodes, Places, Shape
-from ftrack.kernels.sweep import sweep_strip
+from ftrack.kernels.sweep import sweep_gaps, sweep_masked, sweep_strip
 from ftrack.kernels.vectors import LANES
 
-PLAIN, LEVELLED, GAPPY = 1, 2, 3
-"""How the sums of a chip are formed: as they are, with the means taken out, or over the pixels that both images have."""
+PLAIN, LEVELLED, MASKED, GAPPY = 1, 2, 3, 4
+"""How the sums of a chip are formed: as they are, with the means taken out, or over the pixels that both images have, in single or double
+precision."""
 
-CACHE = 1_500_000
+CACHE = 4_000_000
 """Bytes of sums that a strip of a cell may keep, so that they stay in the processor's caches."""
+
+FEWEST = {PLAIN: 8, LEVELLED: 8, MASKED: 20, GAPPY: 8}
+"""Nodes along x of a strip at the least, unless there are no more: the blocks at its sides are worked on twice."""
 
 FEW = 32
 """Nodes along the side of a cell where every node has a window of its own."""
@@ -35,7 +39,7 @@ class Tile(NamedTuple):
     """Images and what is known of them.
 
     ``numbers`` begins with both images, row after row, zero where there are gaps, and, if there are any, where they are
-    valid, 1 or 0; the secondary begins ``far`` px above and
+    valid, 1 or 0, and their squares; the secondary begins ``far`` px above and
     left of the reference, and the lengths of their rows are those of ``r_valid`` and ``s_valid``, bool (y, x).
     """
 
@@ -151,14 +155,14 @@ def shape_of(cell: Cell, union: np.ndarray, layout: Layout) -> Shape:
 
 
 def _images(tile: Tile) -> int:
-    """Return how many numbers both images take, and behind them, once more, whether each pixel is valid."""
+    """Return how many numbers both images take; behind them stands whether each pixel is valid, and then its square."""
     return tile.r_valid.size + tile.s_valid.size
 
 
 def _strips(cell: Cell, shape: Shape, tables: Tables, kind: int = PLAIN) -> list[tuple[int, int]]:
     """Cut the columns of a cell so that the sums of one strip stay in the processor's caches."""
-    surface = (8 * PLANES if kind == GAPPY else 4) * shape.panels * shape.vectors * LANES * shape.bands * shape.group
-    most = int(np.clip(CACHE // (surface * (tables.ring + len(tables.of_chip))), 8, 64))
+    surface = {MASKED: 4 * PLANES, GAPPY: 8 * PLANES}.get(kind, 4) * shape.panels * shape.vectors * LANES * shape.bands * shape.group
+    most = int(np.clip(CACHE // (surface * (tables.ring + len(tables.of_chip))), FEWEST[kind], 64))
     edges = (cell[2] + _edges(cell[3] - cell[2], most)).tolist()
     return list(pairwise(edges))
 
@@ -169,26 +173,27 @@ def place_all(tile: Tile, cell: Cell, shape: Shape, tables: Tables) -> tuple[Pla
     line, parts = shape.group * reach, shape.panels * shape.bands
     height = shape.rows * shape.side + shape.bands * shape.group
     pitch = -(-(shape.columns * shape.side + shape.panels * reach) // LANES) * LANES
-    most = max(last - first for first, last in _strips(cell, shape, tables))
-    nodes = chips * most * shape.bands * shape.group
-    columns = (most - 1) * layout.step + int(layout.counts[-1])
+    most, few = (max(last - first for first, last in _strips(cell, shape, tables, kind)) for kind in (PLAIN, MASKED))
+    nodes = chips * max(most, few) * shape.bands * shape.group
+    columns, masked = ((n - 1) * layout.step + int(layout.counts[-1]) for n in (most, few))
     sizes = [
-        2 * _images(tile),
+        3 * _images(tile),
         chips * height * pitch,
         chips * height * pitch,
-        tables.lines * line,
-        tables.ring * parts * columns * line,
+        PLANES * tables.lines * line,
+        tables.ring * parts * max(columns, PLANES * masked) * line,
         nodes * (shape.panels * reach + LANES) + 2 * LANES,
         nodes,
         3 * (shape.side**2 + (shape.side + shape.group) * (shape.side + reach)) + PLANES * line,
+        3 * height * pitch,
         (len(tables.blocks) - 1) * height * pitch,
     ]
     ends = np.cumsum([-(-size // LANES) * LANES + LANES for size in sizes])
-    mean, inverse, lines, ring, surface, highest, room, differences, end = ends.tolist()
+    mean, inverse, lines, ring, surface, highest, room, blocks, differences, end = ends.tolist()
     y, x = (cell[k] * layout.side * layout.step for k in (0, 2))
     (_, r_step), (_, s_step) = tile.r_valid.shape, tile.s_valid.shape
     r, s = y * r_step + x, tile.r_valid.size + (y + tile.far + shape.dy) * s_step + x + tile.far + shape.dx
-    return Places(r, r_step, s, s_step, mean, inverse, height, pitch, lines, ring, surface, highest, room), differences, end
+    return Places(r, r_step, s, s_step, mean, inverse, height, pitch, lines, ring, surface, highest, room, blocks), differences, end
 
 
 def measure_cell(tile: Tile, search: Search, cell: Cell, union: np.ndarray, tables: Tables, result: Result) -> None:
@@ -199,13 +204,13 @@ def measure_cell(tile: Tile, search: Search, cell: Cell, union: np.ndarray, tabl
     shape = shape_of(cell, union, tile.layout)
     places, differences, _ = place_all(tile, cell, shape, tables)
     mode = search.mode[:, cell[0] : cell[1], cell[2] : cell[3]]
-    for kind in (PLAIN, LEVELLED, GAPPY):
+    for kind in (PLAIN, LEVELLED, MASKED, GAPPY):
         if not (mode == kind).any():
             continue
         table = tables.blocks.copy()
         if kind == LEVELLED:
             table[1:, PLANE] = differences + np.arange(len(table) - 1) * places.height * places.pitch
-        if kind != GAPPY and _fill_boxes(tile.numbers, places, table, tables, kind):
+        if kind < MASKED and _fill_boxes(tile.numbers, places, table, tables, kind):
             _mark_far(tile, places, mode, search.span[cell[0] : cell[1], :, cell[2] : cell[3]] - union[[0, 0, 2, 2]][:, None])
         for first, last in _strips(cell, shape, tables, kind):
             moved = (first - cell[2]) * tile.layout.step * shape.side
@@ -229,7 +234,10 @@ def _measure_strip(tile: Tile, search: Search, what: tuple[Cell, np.ndarray, int
         nodes = Nodes(mark_needed(todo, tables, tile.layout, shape), todo, span, levels, weight, total, scale)
         found = np.full((*todo.shape, 14), np.nan, np.float32)
         keep = np.full((*todo.shape, *result.keep.shape[3:]) if result.keep.size else (0,) * 5, np.nan, np.float32)
-        sweep_strip(tile.numbers, shape, places, tables.blocks, nodes, _gaps(tile, shape, tables, kind), (found, keep))
+        gaps = _gaps(tile, shape, tables, kind, todo.shape)
+        sweep = {MASKED: sweep_masked, GAPPY: sweep_gaps}.get(kind, sweep_strip)
+        sweep(tile.numbers, shape, places, tables.blocks, nodes, gaps, (found, keep))
+        search.mode[here][gaps.far] = GAPPY
         result.found[here][todo] = found[todo]
         if result.keep.size:
             result.keep[here][todo] = keep[todo]
@@ -246,7 +254,7 @@ def _passes(tile: Tile, cell: Cell, shape: Shape, chips: Chips, span: np.ndarray
     """
     if not todo.any():
         return
-    if kind == PLAIN:
+    if kind in (PLAIN, MASKED):
         yield todo, np.zeros((2, 0, 0)), chips.total, chips.scale
         return
     level, (other, some) = chips.level[_blocks(cell, shape)], _level_of_secondary(tile, cell, shape)
@@ -322,13 +330,12 @@ def _fill_boxes(numbers: np.ndarray, places: Places, table: np.ndarray, tables: 
     return int(far) if kind == PLAIN else 0
 
 
-def _gaps(tile: Tile, shape: Shape, tables: Tables, kind: int) -> Gaps:
-    """Return where the images have pixels, and room for the sums of a strip of chips with gaps."""
-    if kind != GAPPY:
-        return Gaps(0, 0, tile.min_valid, np.zeros(0), 0)
+def _gaps(tile: Tile, shape: Shape, tables: Tables, kind: int, chips: tuple[int, ...]) -> Gaps:
+    """Return where the images have pixels, and room for the sums of a strip of chips with gaps in double precision."""
     line = PLANES * shape.group * shape.vectors * LANES
     rows = tables.lines, tables.ring * shape.panels * shape.bands * shape.columns
-    return Gaps(_images(tile), _images(tile), tile.min_valid, np.zeros(sum(rows) * line), rows[0] * line)
+    sums = np.zeros(sum(rows) * line if kind == GAPPY else 0)
+    return Gaps(_images(tile), _images(tile), tile.min_valid, sums, rows[0] * line, np.zeros(chips, np.bool_))
 
 
 def _mark_far(tile: Tile, places: Places, mode: np.ndarray, span: np.ndarray) -> None:

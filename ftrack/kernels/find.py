@@ -12,6 +12,7 @@ import numpy as np
 from ftrack.kernels.cells import (
     GAPPY,
     LEVELLED,
+    MASKED,
     PLAIN,
     Result,
     Search,
@@ -86,8 +87,10 @@ def find_peaks(
         missing += copy_valid(secondary, far - layout.radius, far - layout.radius, s, tile.s_valid)
         gaps = find_gaps(tile, search) if missing else ~inside
         if (usable & gaps).any():
-            search.mode[usable & gaps] = GAPPY
-            tile.numbers[r.size + s.size : 2 * (r.size + s.size)] = np.concatenate([r_valid.ravel(), tile.s_valid.ravel()])
+            search.mode[usable & gaps] = np.where(chips.far, GAPPY, MASKED)[usable & gaps]
+            images, valid, squares = tile.numbers[: 3 * (r.size + s.size)].reshape(3, -1)
+            valid[: r.size], valid[r.size :] = r_valid.ravel(), tile.s_valid.ravel()
+            np.square(images, out=squares)
         for cell, union in cells:
             measure_cell(tile, search, cell, union, tables, result)
     some = ~np.isnan(found[..., 0])

@@ -42,6 +42,7 @@ class Places(NamedTuple):
     surface: int
     highest: int
     room: int
+    blocks: int
 
 
 class Nodes(NamedTuple):
@@ -64,10 +65,11 @@ class Nodes(NamedTuple):
 
 
 class Gaps(NamedTuple):
-    """Where the images have pixels, the least share of pairs, and room for sums, float64 (n,), empty without gaps.
+    """Where the images have pixels, the least share of pairs, and room for sums in double precision, float64 (n,).
 
-    ``r`` and ``s`` are how far behind each pixel of the images stands whether it is valid, 1 or 0; ``ring`` is the
-    place of the rows that are looked back on.
+    ``r`` and ``s`` are how far behind each pixel of the images stands whether it is valid, 1 or 0, and twice as far its square;
+    ``ring`` is the place of the rows that are looked back on. ``far``, bool (chip, row, column), is set where single
+    precision is not enough.
     """
 
     r: int
@@ -75,3 +77,4 @@ class Gaps(NamedTuple):
     least: float
     sums: np.ndarray
     ring: int
+    far: np.ndarray

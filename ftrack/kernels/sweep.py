@@ -8,6 +8,7 @@ from numba import njit
 from ftrack.kernels.chain import DOWN, FIRST, HEIGHT, RIGHT, SECOND, WIDTH
 from ftrack.kernels.compiled import inner
 from ftrack.kernels.gaps import advance_gaps
+from ftrack.kernels.masked import advance_masked, extend_planes, sum_blocks
 from ftrack.kernels.peaks import judge_row
 from ftrack.kernels.products import block_products
 from ftrack.kernels.products import offsets_for as offsets_for
@@ -28,7 +29,7 @@ def _take_out(numbers, at, step, level, rows, columns, out):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def sweep_strip(numbers, shape, places, table, nodes, gaps, result):
-    """Find the peaks of the nodes of one strip.
+    """Find the peaks of the nodes of one strip whose chips have no gaps.
 
     Parameters
     ----------
@@ -43,22 +44,54 @@ def sweep_strip(numbers, shape, places, table, nodes, gaps, result):
     nodes : Nodes
         What is to be done.
     gaps : Gaps
-        Where there are pixels, if sums are formed over those that both images have.
+        Where there are pixels.
     result : (found, keep)
         Filled: float32 (chip, row, column, 14), see ``ftrack.kernels.peaks.judge_row``, and float32 (chip, row,
         column, offset, offset), which takes the surfaces unless it is empty.
     """
+    _begin(numbers, shape, places, nodes)
+    for i in range(shape.rows):
+        for part in range(shape.panels * shape.bands):
+            _advance(numbers, shape, places, table, nodes, i, part)
+        _write_row(numbers, shape, places, table, nodes, i, result)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def sweep_masked(numbers, shape, places, table, nodes, gaps, result):
+    """Find the peaks of the nodes of one strip by sums over the pixels that both images have; see ``sweep_strip``."""
+    _begin(numbers, shape, places, nodes)
+    blocks, y = np.zeros((3, shape.rows, shape.columns), np.float32), 0
+    sum_blocks(numbers, shape, places, nodes, gaps, blocks)
+    for i in range(shape.rows):
+        if nodes.needed[0, i].any():
+            y = extend_planes(numbers, shape, places, nodes, gaps, (i, max(y, i * shape.side)))
+        for part in range(shape.panels * shape.bands):
+            advance_masked(numbers, shape, places, table, nodes, gaps, blocks, (i, part))
+        _write_row(numbers, shape, places, table, nodes, i, result)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def sweep_gaps(numbers, shape, places, table, nodes, gaps, result):
+    """Do the same in double precision."""
+    _begin(numbers, shape, places, nodes)
+    for i in range(shape.rows):
+        for part in range(shape.panels * shape.bands):
+            advance_gaps(numbers, shape, places, table, nodes, gaps, (i, part))
+        _write_row(numbers, shape, places, table, nodes, i, result)
+
+
+@inner
+def _begin(numbers, shape, places, nodes):
+    """Write that no coefficients are known, and that there are none before the first and behind every row of the surfaces."""
     chips = nodes.todo.shape[0] * nodes.todo.shape[2]
     _clear_tails(numbers, shape, places, chips)
-    for i in range(shape.rows):
-        for k in range(chips * shape.bands * shape.group):
-            numbers[places.highest + k] = np.float32(NONE)
-        for part in range(shape.panels * shape.bands):
-            if gaps.sums.size:
-                advance_gaps(numbers, shape, places, table, nodes, gaps, (i, part))
-            else:
-                _advance(numbers, shape, places, table, nodes, i, part)
-        _write_row(numbers, shape, places, table, nodes, i, result)
+    _clear_highest(numbers, shape, places, chips)
+
+
+@inner
+def _clear_highest(numbers, shape, places, nodes):
+    for k in range(nodes * shape.bands * shape.group):
+        numbers[places.highest + k] = np.float32(NONE)
 
 
 @inner
@@ -90,6 +123,7 @@ def _write_row(numbers, shape, places, table, nodes, i, result):
                         for x in range(span[2, j], span[3, j]):
                             value = numbers[surface + (j * height + y) * width + x]
                             keep[c, node, j, y - span[0, j], x - span[2, j]] = value if value != np.float32(NONE) else np.nan
+    _clear_highest(numbers, shape, places, nodes.todo.shape[0] * size)
 
 
 @inner
