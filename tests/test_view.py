@@ -22,7 +22,7 @@ from ftrack.errors import Stop
 from ftrack.grid import Grid, place
 from ftrack.means import pair_index
 from ftrack.schema import STATUS_TEXT, Status
-from ftrack.series import place_of
+from ftrack.series import place_of, point_series, profile
 from ftrack.view.frames import choose_frame, round_number, short_crs
 
 HEIGHT, WIDTH, STEP = 60, 80, 80.0
@@ -246,6 +246,34 @@ def test_a_place_that_is_missing_double_or_outside_is_refused(where: dict[str, f
         view.plot_series(make_cube(), **where)
 
 
+def test_two_series_in_one_plot_are_told_apart_by_more_than_colour() -> None:
+    cube = make_cube()
+    ours, theirs = (point_series(cube, x=623_010.0, y=4_402_610.0).assign_attrs(title=title) for title in ("ours", "ITS_LIVE"))
+    ax = view.plot_series(theirs, ax=view.plot_series(ours))
+    points = {line.get_label(): line.get_marker() for line in ax.lines if str(line.get_label()).endswith("measured")}
+    assert points == {"measured": "o", "ITS_LIVE: measured": "s"}
+    words = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert len(words) == len(set(words)) == 4
+    assert ax.get_title(loc="left") == view.plot_series(ours).get_title(loc="left")
+
+
+def test_a_profile_shows_errors_and_gaps() -> None:
+    cube = make_cube()
+    line = [(620_200.0, 4_402_600.0), (626_000.0, 4_402_600.0)]
+    along = profile(cube, line, pair=0, crs="EPSG:32718")
+    ax = view.plot_profile(along)
+    (drawn,) = (line for line in ax.lines if line.get_label() == "2020-01-01 to 2020-01-11")
+    np.testing.assert_array_equal(drawn.get_ydata(), along["v"].values.astype(float))
+    assert ax.get_xlabel().endswith("(km)") and ax.get_ylabel() == "speed (m/yr)"
+    both = view.plot_profile(profile(cube, line, crs="EPSG:32718").assign_attrs(title="all"), ax=ax)
+    assert [line.get_linestyle() for line in both.lines] == ["-", "--"]
+    assert "all: median of 6 pairs" in texts(both.get_figure(root=True))
+    empty = along.assign(v=along["v"] * np.nan)
+    assert "no vectors" in view.plot_profile(empty).texts[0].get_text()
+    with pytest.raises(Stop, match=r"ftrack\.profile"):
+        view.plot_profile(cube)
+
+
 def test_a_series_of_something_else_is_refused() -> None:
     with pytest.raises(Stop, match="did you mean 'vx'"):
         view.plot_series(make_cube(), x=623e3, y=4402e3, variable="vxx")
@@ -291,6 +319,7 @@ def test_pictures_can_be_saved_and_pyplot_is_not_touched(tmp_path: Path) -> None
         "quality": view.plot_quality(cube, "2020-01-06"),
         "series": view.plot_series(cube, lon=-73.2651, lat=-50.5153),
         "network": view.plot_network(make_pairs()),
+        "profile": view.plot_profile(profile(cube, [(620_200.0, 4_402_600.0), (626_000.0, 4_402_600.0)], crs="EPSG:32718")),
         "scenes": view.plot_scenes([OneScene(datetime(2020, 1, 1, tzinfo=UTC))]),
     }
     for name, one in drawn.items():

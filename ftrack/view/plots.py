@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import xarray as xr
@@ -21,6 +21,9 @@ from ftrack.settings import nearest
 from ftrack.view.dates import as_dates, dress_dates
 
 SERIES_LABEL = {"v": "speed (m/yr)", "vx": "velocity towards grid east (m/yr)", "vy": "velocity towards grid north (m/yr)"}
+
+STYLES = (("#1f4e79", "o", "-"), ("#b5651d", "s", "--"), ("#4f7d3a", "^", "-."))
+"""Colour, marker and line of what is drawn first, second, ... into the same axes."""
 
 
 class TimedPair(Protocol):
@@ -59,7 +62,7 @@ def plot_series(
     variable : str
         ``v``, ``vx`` or ``vy``.
     ax : Axes, optional
-        Where to draw; without it a new figure of its own is made, not registered with pyplot.
+        Where to draw, also beside another series; without it a new figure of its own is made, not registered with pyplot.
 
     Returns
     -------
@@ -74,15 +77,21 @@ def plot_series(
         raise Stop(f"no series can be drawn of {variable!r}; {nearest(variable, SERIES_LABEL)}")
     series = point_series(data, x=x, y=y, lon=lon, lat=lat, filled=True) if "x" in data.dims else data
     ax = Figure(figsize=(8.5, 4.6), dpi=150, layout="constrained").subplots() if ax is None else ax
+    style = _style_in(ax, series)
     values, errors = series[variable].values, series[f"{variable}_error"].values
     known, measured, times = np.isfinite(values), is_measured(series), _times(series)
+    if not known.any() and style.name:
+        return ax
     _draw_bars(ax, times, values, errors, known)
-    for chosen, face, label in ((measured, "#1f4e79", "measured"), (known & ~measured, "white", "filled from its neighbours")):
+    for chosen, face, label in ((measured, style.colour, "measured"), (known & ~measured, "white", "filled from its neighbours")):
         if chosen.any():
-            ax.plot(times[1][chosen], values[chosen], "o", ms=4.5, mfc=face, mec="#1f4e79", mew=1.0, label=label, zorder=3)
-    dress_dates(ax, times[0].min(), times[2].max())
+            label = f"{style.name}{label}"
+            ax.plot(times[1][chosen], values[chosen], style.marker, ms=4.5, mfc=face, mec=style.colour, mew=1.0, label=label, zorder=3)
+    first, last = ax.get_xlim() if style.name else (np.inf, -np.inf)
+    dress_dates(ax, min(first, times[0].min()), max(last, times[2].max()))
     ax.set_ylabel(SERIES_LABEL[variable])
-    ax.set_title(_title_of_place(series, known), fontsize="medium", loc="left", pad=24)
+    if not style.name:
+        ax.set_title(_title_of_place(series, known), fontsize="medium", loc="left", pad=24)
     if not known.any():
         ax.set_yticks([])
         ax.text(0.5, 0.5, _why_empty(series), transform=ax.transAxes, ha="center", va="center")
@@ -90,6 +99,63 @@ def plot_series(
     lowest, highest = ax.get_ylim()
     if variable == "v" and lowest < 0.4 * highest:
         ax.set_ylim(bottom=0)
+    name_above(ax)
+    return ax
+
+
+class _Style(NamedTuple):
+    """How one series or profile is told from others in the same axes: by its name, and by more than its colour."""
+
+    name: str
+    colour: str
+    marker: str
+    line: str
+
+
+def _style_in(ax: Axes, data: xr.Dataset) -> _Style:
+    """Return the style of what is drawn next; the first in an axes needs no name."""
+    drawn = getattr(ax, "_ftrack_drawn", 0)
+    ax._ftrack_drawn = drawn + 1  # type: ignore[attr-defined]
+    colour, marker, line = STYLES[drawn % len(STYLES)]
+    return _Style(f"{data.attrs.get('title') or f'number {drawn + 1}'}: " if drawn else "", colour, marker, line)
+
+
+def plot_profile(data: xr.Dataset, *, variable: str = "v", ax: Axes | None = None) -> Axes:
+    """Draw the velocity along a line, with its error.
+
+    Parameters
+    ----------
+    data : Dataset
+        What `ftrack.profile` has read.
+    variable : str
+        ``v``, ``vx`` or ``vy``.
+    ax : Axes, optional
+        Where to draw, also beside another profile; without it a new figure of its own is made, not registered with pyplot.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    Stop
+        There is no such variable, or the data are not along a line.
+    """
+    if variable not in SERIES_LABEL or variable not in data or "distance" not in data.dims:
+        raise Stop(f"no profile can be drawn of {variable!r}; read one with ftrack.profile, {nearest(variable, SERIES_LABEL)}")
+    ax = Figure(figsize=(8.5, 4.2), dpi=150, layout="constrained").subplots() if ax is None else ax
+    style = _style_in(ax, data)
+    along, values, error = (data[name].values.astype(float) for name in ("distance", variable, f"{variable}_error"))
+    shown = f"{style.name}{data.attrs.get('shown', '')}" or "velocity"
+    ax.fill_between(along, values - error, values + error, color=style.colour, alpha=0.25, linewidth=0, label="one-sigma error")
+    ax.plot(along, values, style.line, color=style.colour, linewidth=1.4, label=shown)
+    ax.set_xlabel("distance along the line, on the ground (km)")
+    ax.set_ylabel(SERIES_LABEL[variable])
+    ax.margins(x=0.01)
+    if variable == "v":
+        ax.set_ylim(bottom=0)
+    if not np.isfinite(values).any():
+        ax.text(0.5, 0.5, "no vectors along this line", transform=ax.transAxes, ha="center", va="center")
     name_above(ax)
     return ax
 
@@ -120,9 +186,10 @@ def _draw_bars(ax: Axes, times: np.ndarray, values: np.ndarray, errors: np.ndarr
 
 
 def name_above(ax: Axes) -> None:
-    """Put the legend of a series between title and plot, what was measured first."""
+    """Put the legend of a series between title and plot, what was measured first, and everything once."""
     handles, labels = ax.get_legend_handles_labels()
-    order = sorted(range(len(labels)), key=lambda i: (not labels[i].startswith("measured"), not labels[i].startswith("filled")))
+    once = [i for i, label in enumerate(labels) if label not in labels[:i]]
+    order = sorted(once, key=lambda i: (not labels[i].endswith("measured"), not labels[i].startswith("filled")))
     place: dict[str, Any] = {
         "loc": "lower left",
         "bbox_to_anchor": (0.0, 1.0),
