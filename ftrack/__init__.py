@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ftrack.config import ClusterSettings, Workflow, read_workflow, write_workflow
     from ftrack.cube import open_cube
     from ftrack.errors import FtrackError, Retry, Skip, Stop
+    from ftrack.export import write_map, write_series
     from ftrack.grid import Grid
     from ftrack.ground import Ground, find_shifts
     from ftrack.itslive import find_itslive, open_itslive, open_mosaic
@@ -117,6 +118,8 @@ __all__ = [
     "turn_to",
     "verify_cube",
     "warp_to",
+    "write_map",
+    "write_series",
     "write_workflow",
 ]
 
@@ -127,6 +130,7 @@ _EXPORTS = {
     "config": ("ClusterSettings", "Workflow", "read_workflow", "write_workflow"),
     "cube": ("open_cube",),
     "errors": ("FtrackError", "Retry", "Skip", "Stop"),
+    "export": ("write_map", "write_series"),
     "grid": ("Grid",),
     "ground": ("Ground", "find_shifts"),
     "itslive": ("find_itslive", "open_itslive", "open_mosaic"),

@@ -156,6 +156,43 @@ def average(data: xr.Dataset, *, method: Method = "weighted", dates: Any = None,
     return made
 
 
+def velocity_of(data: xr.Dataset, pair: int | str | Any | None = None, *, dates: Any = None, filled: bool = False) -> xr.Dataset:
+    """Return one velocity for every place: that of a pair, or the median over pairs.
+
+    Parameters
+    ----------
+    data : Dataset
+        ``vx``, ``vy`` and what else there is, with or without ``mid_date``.
+    pair : int, str, datetime or None
+        Position, date, or ``"median"``; None is the only pair, else the median.
+    dates : str or pair of dates, optional
+        The median over the pairs whose middle lies in this span.
+    filled : bool
+        Use vectors that were filled from their neighbours too.
+
+    Returns
+    -------
+    Dataset
+        As of `average`; the attribute ``shown`` says what it is.
+
+    Raises
+    ------
+    Stop
+        There is no such pair.
+    """
+    if "mid_date" not in data.dims:
+        data, index = data.expand_dims("mid_date"), 0
+    else:
+        found = pair_index(data, pair) if dates is None else None
+        if found is None:
+            made = average(data, method="median", dates=dates, filled=filled)
+            return made.assign_attrs(shown=f"median of {made.attrs['pairs']} pairs")
+        index = found
+    one = data.isel(mid_date=[index])
+    days = [str(one[name].values[0])[:10] for name in DATES if name in one]
+    return average(one, filled=filled).assign_attrs(shown=" to ".join(days))
+
+
 def _average_part(data: xr.Dataset, method: Method, filled: bool, shared: float) -> xr.Dataset:
     given = components(data, filled)
     kept = _near(given)

@@ -14,7 +14,7 @@ import xarray as xr
 
 from ftrack.errors import Stop
 from ftrack.grid import Grid, crs_attributes, grid_of
-from ftrack.means import average, components, pair_index
+from ftrack.means import components, velocity_of
 from ftrack.schema import Status
 from ftrack.velocity import point_scale, speed
 
@@ -227,28 +227,12 @@ def profile(
         raise Stop(f"the line lies outside the cube, which covers x {b.left:.0f} to {b.right:.0f}, y {b.bottom:.0f} to {b.top:.0f}")
     names = [name for name in ("vx", "vy", "vx_error", "vy_error", "status", *DESCRIBED) if name in cube]
     nodes = cube[names].isel(y=xr.DataArray(row[inside], dims="distance"), x=xr.DataArray(column[inside], dims="distance"))
-    found, shown = _along(nodes, pair, dates, filled)
-    made = _velocities(
-        ("distance",), {n: _spread(v, inside) for n, v in found.items() if n != "count"}, _spread(found["count"], inside), "pairs"
-    )
+    found = velocity_of(nodes, pair, dates=dates, filled=filled)
+    values = {name: _spread(found[name].values, inside) for name in ("vx", "vy", "vx_error", "vy_error", "count")}
+    made = _velocities(("distance",), values, values.pop("count"), "pairs that were used")
     made = made.assign_coords(distance=("distance", course.distance, {"long_name": "distance along the line", "units": "km"}))
     x, y = course.places.T
-    return _located(made, grid, x, y, cube.attrs.get("title", "")).assign_attrs(shown=shown)
-
-
-def _along(nodes: xr.Dataset, pair: Any, dates: Any, filled: bool) -> tuple[dict[str, np.ndarray], str]:
-    """Return the vectors of some nodes, and what of the cube they are."""
-    index = pair_index(nodes, pair) if "mid_date" in nodes.dims and dates is None else None
-    if "mid_date" not in nodes.dims:
-        nodes, index = nodes.expand_dims("mid_date"), 0
-    if index is None:
-        made = average(nodes, method="median", dates=dates, filled=filled)
-        known = {name: made[name].values for name in ("vx", "vy", "vx_error", "vy_error", "count")}
-        return known, f"median of {made.attrs['pairs']} pairs"
-    one = nodes.isel(mid_date=[index])
-    values = {name: part[0] for name, part in components(one, filled).items()}
-    days = [str(one[name].values[0])[:10] for name in DESCRIBED[:2] if name in one]
-    return {**values, "count": np.isfinite(values["vx"]).astype(np.uint32)}, " to ".join(days)
+    return _located(made, grid, x, y, cube.attrs.get("title", "")).assign_attrs(shown=found.attrs["shown"])
 
 
 def _spread(values: np.ndarray, inside: np.ndarray) -> np.ndarray:
