@@ -91,7 +91,7 @@ def new_map(projection: str, background: str, view: View | None = None, layers: 
         source = chosen.satellite if background == "satellite" else background
         behind = [ipyleaflet.basemap_to_tiles(source) if background == "satellite" else ipyleaflet.TileLayer(url=source)]
     made = ipyleaflet.Map(
-        crs=chosen.crs, center=(lat, lon), zoom=zoom, scroll_wheel_zoom=True, layout=Layout(height="100%", min_height="560px"),
+        crs=chosen.crs, center=(lat, lon), zoom=zoom, scroll_wheel_zoom=True, layout=Layout(flex="1 1 240px", min_height="240px"),
         layers=(*behind, graticule(chosen.latitudes), *layers), attribution_control=bool(behind),
     )  # fmt: skip
     made.add(ipyleaflet.ScaleControl(position="bottomleft", imperial=False))

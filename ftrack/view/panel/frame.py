@@ -52,7 +52,8 @@ class Panel(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self._built: dict[str, w.Widget] = {}
         self._buttons = {step.title: button(f"{n}  {step.title}", self._goes_to(step)) for n, step in enumerate(STEPS, 1)}
         self._left = w.Box(layout=w.Layout(flex="0 0 46%", min_width="400px", overflow="auto"))
-        self._right = w.Box(layout=w.Layout(flex="1 1 auto", min_width="360px"))
+        self._right = w.VBox(layout=w.Layout(flex="1 1 auto", min_width="360px", overflow="hidden"))
+        self.state.aside.add_class("ftrack-aside")
         self._left.add_class("ftrack-step")
         for name, given in (("outlines", outlines), ("flowlines", flowlines)):
             self.state.layer(name).layers = () if given is None else (drawn(name, read_area(given)),)
@@ -78,6 +79,7 @@ class Panel(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self._left.children = [self._built[title]]
         for name, one in self._buttons.items():
             one.button_style = "primary" if name == title else ""
+        self.state.aside.children = ()
         self.state.step = title
 
     def change_map(self, view: View | None = None) -> None:
@@ -86,7 +88,7 @@ class Panel(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         made = new_map(state.projection, self.background, view, tuple(state.layers.values()))
         made.on_interaction(self._heed_click)
         state.map = made
-        self._right.children = [state.map]
+        self._right.children = [state.map, state.aside]
 
     def _heed_click(self, **event: Any) -> None:
         if event.get("type") == "click":

@@ -41,13 +41,13 @@ class How(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         hold = button("Hold this, to compare", self.hold, tip="keep this trial in view while you change the settings")
         self.forget = button("Forget what is held", self.release)
         self.forget.layout.display = "none"
-        super().__init__([
-            heading("Trial"), labelled("pair", self.pair), self.said, self.result,
-            w.HBox([hold, self.forget]), self.kept, heading("Settings"), self._forms(),
-        ])  # fmt: skip
+        super().__init__(
+            [heading("Trial"), labelled("pair", self.pair), self.said, w.HBox([hold, self.forget]), heading("Settings"), self._forms()]
+        )
         state.observe(lambda _: self._list_pairs(), "pairs")
         state.observe(lambda _: self._clicked(), "place")
-        state.observe(lambda _: self.try_out(), ["values", "step"])
+        state.observe(lambda _: self._opened(), "step")
+        state.observe(lambda _: self.try_out(), "values")
         self.pair.observe(lambda _: self.try_out(), "value")
         self._list_pairs()
 
@@ -81,6 +81,11 @@ class How(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
     def _clicked(self) -> None:
         if self.state.step == TITLE:
             self._mark()
+            self.try_out()
+
+    def _opened(self) -> None:
+        if self.state.step == TITLE:
+            self.state.aside.children = [self.result, self.kept]
             self.try_out()
 
     def _mark(self) -> None:
@@ -134,7 +139,7 @@ class How(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
             return self.said.say("click a point of the ice on the map first", "error")
         self.held = {name: self.state.value(name, default={}) for name in ("matcher", "prefilter")}
         said = ", ".join(f"{name}: {values}" for name, values in self.held.items()).replace("'", "")
-        self.kept.value = f'<div class="ftrack-held"><b>Held</b>, with {escape(said)}{self.result.value}</div>'
+        self.kept.value = f'<div class="ftrack-held"><b>Held:</b> {escape(said)}{self.result.value}</div>'
         self.forget.layout.display = ""
         return None
 
@@ -156,7 +161,7 @@ def described(trial: Trial) -> str:
             f"correlation {m['correlation']:.2f}, {m['peak_ratio']:.1f} times the second peak, chip {m['chip_size']:.0f} px",
         ]
     words = ", ".join(part.replace("<b>", "").replace("</b>", "") for part in lines)
-    return f"<div>{picture(plot_trial(trial), f'trial: {words}')}{'<br>'.join(lines)}</div>"
+    return f"<div class='ftrack-trial'>{picture(plot_trial(trial), f'trial: {words}')}<div>{'<br>'.join(lines)}</div></div>"
 
 
 def _name(pair: Pair) -> str:

@@ -231,6 +231,8 @@ class Running(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.bar.max, self.bar.value = max(status.total, 1), status.done
         finished = sum(tile.whole for tile in seen.tiles)
         text = f"{finished} of {len(seen.tiles)} tiles are measured" if seen.tiles else ""
+        if seen.sketches:
+            text += f"; colours from dark to bright: 0 to {_top(seen):,.0f} m/yr at first sight"
         kind = "ok" if status.state == "done" else "error" if status.state in ("failed", "dead") else "busy"
         self.said.say(f"{status}\n{text}".strip(), kind if status.state != "cancelled" else "info")
         if seen.tiles:
@@ -326,7 +328,7 @@ class Running(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
 
 def _layers(seen: Seen) -> list[ipyleaflet.Layer]:
     """Return tiles, dashed until they are measured, and what has been measured in them."""
-    top = float(np.percentile([v for sketch in seen.sketches.values() for v in sketch.speed] or [1.0], 98)) or 1.0
+    top = _top(seen)
     colours = colormaps["viridis"]
     cells = [
         _feature(cell, {"fillColor": to_hex(colours(min(v / top, 1.0))), "fillOpacity": 0.85, "stroke": False})
@@ -339,6 +341,11 @@ def _layers(seen: Seen) -> list[ipyleaflet.Layer]:
         tiles.append(_feature(tile.outline, {**line, "dashArray": "" if tile.whole else "3 5", "fill": False}))
     parts = [part for part in (cells, tiles) if part]
     return [ipyleaflet.GeoJSON(data={"type": "FeatureCollection", "features": part}) for part in parts]
+
+
+def _top(seen: Seen) -> float:
+    """Return the speed of the brightest colour, m/yr."""
+    return float(np.percentile([v for sketch in seen.sketches.values() for v in sketch.speed] or [1.0], 98)) or 1.0
 
 
 def _feature(shape: Any, style: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import ipyleaflet
+import ipywidgets
 from traitlets import Any as AnyTrait
 from traitlets import Dict, HasTraits, Tuple, Unicode, observe
 
@@ -66,6 +67,8 @@ class State(HasTraits):
         Title of the step that is shown.
     projection : str
         How the map is drawn, one of ``atlas.PROJECTIONS``.
+    aside : ipywidgets.VBox
+        The place below the map, empty when a step is opened, for what is best seen together with it.
     view : atlas.View
         What the map was asked to show last; setting it moves the map there.
     map : ipyleaflet.Map
@@ -95,6 +98,7 @@ class State(HasTraits):
         self._threads = ThreadPoolExecutor(4, "ftrack-panel")
         self._tasks: set[asyncio.Future[Any]] = set()
         self._paired = ""
+        self.aside = ipywidgets.VBox()
         self.layers: dict[str, ipyleaflet.LayerGroup] = {}
         if file.is_file():
             self.values = read_workflow(file).model_dump(mode="json", exclude_unset=True)
