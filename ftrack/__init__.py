@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from ftrack.velocity import to_velocity
     from ftrack.verify import verify_cube
     from ftrack.view import plot_network, plot_profile, plot_quality, plot_scenes, plot_series, plot_velocity
-    from ftrack.view.panel import Panel
+    from ftrack.view.panel import Panel, PanelLimits
 
 __version__ = "0.1.0"
 
@@ -67,6 +67,7 @@ __all__ = [
     "Pair",
     "PairSettings",
     "Panel",
+    "PanelLimits",
     "Plan",
     "Prior",
     "Report",
@@ -152,7 +153,7 @@ _EXPORTS = {
     "velocity": ("to_velocity",),
     "verify": ("verify_cube",),
     "view": ("plot_network", "plot_profile", "plot_quality", "plot_scenes", "plot_series", "plot_velocity"),
-    "view.panel": ("Panel",),
+    "view.panel": ("Panel", "PanelLimits"),
 }
 """What every module gives to the package. It is imported when it is first asked for: all of them together take seconds."""
 

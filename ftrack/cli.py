@@ -12,7 +12,7 @@ import typer
 from rich.logging import RichHandler
 
 import ftrack
-from ftrack import cli_jobs, console
+from ftrack import cli_jobs, cli_serve, console
 from ftrack.command import FAILED, OK, Changes, ClusterChoice, CubePlace, WorkflowFile, changes_of, log, told
 from ftrack.errors import Stop
 
@@ -227,4 +227,4 @@ def demo(
         console.out.print(str(picture))
 
 
-app.registered_commands += cli_jobs.app.registered_commands
+app.registered_commands += [*cli_jobs.app.registered_commands, *cli_serve.app.registered_commands]

@@ -14,5 +14,6 @@ observe them. ``frame.STEPS`` lists them from left to right. They stand on the l
 """
 
 from ftrack.view.panel.frame import Panel
+from ftrack.view.panel.state import PanelLimits
 
-__all__ = ["Panel"]
+__all__ = ["Panel", "PanelLimits"]

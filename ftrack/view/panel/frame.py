@@ -12,7 +12,7 @@ from ftrack.extent import read_area
 from ftrack.view.panel import found, how, running, where
 from ftrack.view.panel.atlas import View, drawn, new_map
 from ftrack.view.panel.pieces import Message, Step, button
-from ftrack.view.panel.state import Limits, State
+from ftrack.view.panel.state import PanelLimits, State
 
 STEPS: tuple[Step, ...] = (
     Step(where.TITLE, where.Where),
@@ -33,7 +33,7 @@ class Panel(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         What lies behind the map: ``satellite`` and addresses of tiles need the internet, empty does not.
     outlines, flowlines : optional
         Outlines of glaciers and lines along which they flow, as ``ftrack.extent.read_area`` takes them, or files of lines.
-    limits : Limits, optional
+    limits : PanelLimits, optional
         What may be asked for.
     """
 
@@ -44,7 +44,7 @@ class Panel(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         background: str = "satellite",
         outlines: Any = None,
         flowlines: Any = None,
-        limits: Limits | None = None,
+        limits: PanelLimits | None = None,
     ) -> None:
         self.state = State(Path(file), limits)
         self.background = background

@@ -126,6 +126,8 @@ class How(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
     def _show(self, number: int, trial: Trial, rough: bool) -> None:
         if number != self._asked:
             return
+        if self.shown is None:
+            self.state.map.center = (trial.lat, trial.lon)
         self.shown = trial
         text = f"{lat_lon(trial.lat, trial.lon)}, {trial.seconds:.2f} s" + (
             "; to a tenth of a pixel at first, being refined ..." if rough else ""
@@ -138,7 +140,7 @@ class How(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         if self.shown is None:
             return self.said.say("click a point of the ice on the map first", "error")
         self.held = {name: self.state.value(name, default={}) for name in ("matcher", "prefilter")}
-        said = ", ".join(f"{name}: {values}" for name, values in self.held.items()).replace("'", "")
+        said = ", ".join(f"{key} {value}" for values in self.held.values() for key, value in values.items()) or "the default settings"
         self.kept.value = f'<div class="ftrack-held"><b>Held:</b> {escape(said)}{self.result.value}</div>'
         self.forget.layout.display = ""
         return None

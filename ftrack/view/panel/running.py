@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -72,7 +73,7 @@ class Running(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
 
     def _rows(self) -> list[w.Widget]:
         state = self.state
-        names = ("output",) if state.limits.own_files else ()
+        output = fields(state, (), Workflow, ("output",)) if state.limits.own_files else [labelled("name of the run", self._name_box())]
         kinds = [("this computer, processes", "local"), ("this computer, one process", "threads")]
         more = [("a Dask Gateway", "gateway"), ("a Dask scheduler", "scheduler")] if state.limits.gateway else []
         self.kind = w.Dropdown(options=[*kinds, *more], value=state.value("cluster", "kind", default="local"))
@@ -80,11 +81,23 @@ class Running(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         buttons = w.HBox([self.start_button, self.pause_button, self.resume_button, self.cancel_button, button("Log", self.show_log)])
         return [
             heading("What it will take"), self.estimate_said, self.table,
-            heading("Where"), *fields(state, (), Workflow, names), labelled("worked on by", self.kind),
+            heading("Where"), *output, labelled("worked on by", self.kind),
             *fields(state, ("cluster",), ClusterSettings, ("workers",)), self.far, self.where_said,
             heading("The run"), buttons, self.bar, self.said, self.journal,
             labelled("runs here", w.HBox([self.known, button("Look", self.find, tip="look for runs beside the output")])),
         ]  # fmt: skip
+
+    def _name_box(self) -> w.Widget:
+        """Return where a visitor names a run, which is all that they decide of where it goes."""
+        box = w.Text(self.state.value("name", default="velocity"), continuous_update=False, layout=w.Layout(width="170px"))
+
+        def name(change: Any) -> None:
+            box.value = re.sub(r"[^A-Za-z0-9_-]+", "-", change["new"])[:60] or "velocity"
+            self.state.put("name", value=box.value)
+            self.state.put("output", value=f"{box.value}.zarr")
+
+        box.observe(name, "value")
+        return box
 
     def estimate(self) -> None:
         """Plan the run, and say what it will take."""
@@ -168,7 +181,7 @@ class Running(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.start_button.disabled = True
         self.said.say("starting ...", "busy")
         self.journal.value = ""
-        return state.later(lambda: submit(workflow), self._take, self._not_started)
+        return state.later(lambda: _submit(workflow, state.limits.one_run), self._take, self._not_started)
 
     def _not_started(self, error: FtrackError) -> None:
         self.start_button.disabled = False
@@ -324,6 +337,15 @@ class Running(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         if self._busy():
             return self.said.say("a run is under way: pause or cancel it first", "error")
         return self.state.later(lambda: open_job(job.output), self._take, self.said)
+
+
+def _submit(workflow: Workflow, alone: bool) -> Job:
+    """Start a run, unless it has to be the only one beside its output and another is under way."""
+    others = list_jobs(workflow.output.rpartition("/")[0]) if alone else ()
+    busy = [job.submission.name for job in others if job.output != workflow.output and not job.status().ended]
+    if busy:
+        raise Stop(f"the run {busy[0]!r} is under way: wait for it, or cancel it (choose it under 'runs here')")
+    return submit(workflow)
 
 
 def _layers(seen: Seen) -> list[ipyleaflet.Layer]:

@@ -22,13 +22,14 @@ from ftrack.settings import Settings, option
 from ftrack.stac import Scene
 
 
-class Limits(Settings):
+class PanelLimits(Settings):
     """What may be asked of the panel."""
 
     area: float = option(200_000.0, "largest area", unit="km²", gt=0)
     pairs: int = option(5_000, "most pairs of a run", ge=1)
     catalogues: tuple[str, ...] = option((), "the only catalogues that may be searched; empty = any")
     own_files: bool = option(True, "files of this machine may be named")
+    one_run: bool = option(False, "one run at a time")
     gateway: bool = option(True, "runs may go to a Dask Gateway")
 
 
@@ -73,7 +74,7 @@ class State(HasTraits):
         What the map was asked to show last; setting it moves the map there.
     map : ipyleaflet.Map
         The map that is shown now.
-    limits : Limits
+    limits : PanelLimits
         What may be asked for.
     """
 
@@ -92,9 +93,9 @@ class State(HasTraits):
     view = AnyTrait(None, allow_none=True)
     map = AnyTrait(None, allow_none=True)
 
-    def __init__(self, file: Path, limits: Limits | None = None) -> None:
+    def __init__(self, file: Path, limits: PanelLimits | None = None) -> None:
         super().__init__()
-        self.file, self.limits = file, limits or Limits()
+        self.file, self.limits = file, limits or PanelLimits()
         self._threads = ThreadPoolExecutor(4, "ftrack-panel")
         self._tasks: set[asyncio.Future[Any]] = set()
         self._paired = ""

@@ -83,7 +83,7 @@ class Where(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         allowed = self.state.limits.catalogues
         known = [name for name, preset in PRESETS.items() if not allowed or preset["scenes"]["catalog"] in allowed]
         others = [place for place in allowed if place not in {preset["scenes"]["catalog"] for preset in PRESETS.values()}]
-        return [*known, *others, *([] if allowed else [OWN])]
+        return [*known, *others, *([OWN] if self.state.limits.own_files and not allowed else [])]
 
     def _show_settings(self) -> None:
         """Show what the workflow file says."""
@@ -153,12 +153,21 @@ class Where(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
             given = get()
             if given in (None, ""):
                 return self.state.put("scenes", "area", value=None)
-            if isinstance(given, str) and not self.state.limits.own_files and not re.fullmatch(r"[\s\d.,eE+\-()\[\]]+", given):
-                raise Stop("give west, south, east, north in degrees, or upload a GeoJSON file")
+            self._refuse(given)
             self._keep(read_area(given), given, move)
         except Stop as error:
             tell(self.area_said, error)
         return None
+
+    def _refuse(self, given: Any) -> None:
+        """Refuse text that is neither four numbers nor, where that is allowed, the path of a file."""
+        if not isinstance(given, str):
+            return
+        numbers = re.findall(r"[^\s,\[\]()]+", given) if re.fullmatch(r"[\s\d.,eE+\-()\[\]]+", given) else None
+        if numbers is not None and len(numbers) != 4:
+            raise Stop(f"these are {len(numbers)} numbers: write west, south, east, north in degrees, such as -50, 69, -49, 69.4")
+        if numbers is None and not self.state.limits.own_files:
+            raise Stop("write west, south, east, north in degrees, or upload a GeoJSON file")
 
     def _keep(self, area: shapely.Geometry, given: Any, move: bool) -> None:
         size, most = ground_area(area), self.state.limits.area
