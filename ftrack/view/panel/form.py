@@ -42,7 +42,7 @@ class Field(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         if choices:
             return w.Dropdown(options=[(str(c) or "any", c) for c in choices], layout=w.Layout(width="170px"))
         if isinstance(self.default, bool):
-            return w.Checkbox(indent=False, layout=w.Layout(width="30px"))
+            return w.Checkbox(indent=False, layout=w.Layout(width="auto"))
         return w.Text(continuous_update=False, layout=w.Layout(width="170px"))
 
     def refresh(self) -> None:

@@ -79,8 +79,11 @@ class Panel(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self._left.children = [self._built[title]]
         for name, one in self._buttons.items():
             one.button_style = "primary" if name == title else ""
+        before = self.state.aside.children
         self.state.aside.children = ()
         self.state.step = title
+        if before or self.state.aside.children:
+            self.change_map(View(*self.state.map.center, self.state.map.zoom))
 
     def change_map(self, view: View | None = None) -> None:
         """Draw the map in the projection that was chosen, showing what was asked for; its layers move along."""

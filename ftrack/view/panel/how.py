@@ -41,6 +41,7 @@ class How(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         hold = button("Hold this, to compare", self.hold, tip="keep this trial in view while you change the settings")
         self.forget = button("Forget what is held", self.release)
         self.forget.layout.display = "none"
+        self.below = w.VBox([self.result, self.kept], layout=w.Layout(height="330px", overflow="auto"))
         super().__init__(
             [heading("Trial"), labelled("pair", self.pair), self.said, w.HBox([hold, self.forget]), heading("Settings"), self._forms()]
         )
@@ -85,7 +86,7 @@ class How(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
 
     def _opened(self) -> None:
         if self.state.step == TITLE:
-            self.state.aside.children = [self.result, self.kept]
+            self.state.aside.children = [self.below]
             self.try_out()
 
     def _mark(self) -> None:
@@ -126,8 +127,6 @@ class How(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
     def _show(self, number: int, trial: Trial, rough: bool) -> None:
         if number != self._asked:
             return
-        if self.shown is None:
-            self.state.map.center = (trial.lat, trial.lon)
         self.shown = trial
         text = f"{lat_lon(trial.lat, trial.lon)}, {trial.seconds:.2f} s" + (
             "; to a tenth of a pixel at first, being refined ..." if rough else ""

@@ -17,6 +17,10 @@ MARKS = {"info": "", "busy": "… ", "ok": "✓ ", "error": "✖ "}
 """What stands before a message, so that its colour is not all that tells its kind."""
 
 
+LABEL = 132
+"""Pixels that labels take."""
+
+
 class Step(NamedTuple):
     """One step of the panel: its title, and what builds its widget when it is first shown."""
 
@@ -50,9 +54,16 @@ def button(text: str, done: Callable[[], Any], *, tip: str = "", primary: bool =
 
 
 def labelled(text: str, widget: w.Widget, after: str = "") -> w.Widget:
-    """Return a widget with its label before it, and its unit or bounds after it."""
-    parts = [w.Label(text, layout=w.Layout(width="128px", flex="0 0 auto")), widget]
-    return w.HBox([*parts, w.HTML(f'<span class="ftrack-unit">{escape(after)}</span>')] if after else parts)
+    """Return a widget with its label before it, and its unit or bounds after it; several in a row are named by the row's label."""
+    if isinstance(widget, w.Checkbox):
+        widget.description = text
+    elif isinstance(widget, w.Box):
+        widget = w.HBox([w.Label(text, layout=w.Layout(width=f"{LABEL}px", flex="0 0 auto")), widget])
+    else:
+        widget.description, widget.style.description_width = text, f"{LABEL - 4}px"
+        if (width := str(widget.layout.width or "")).endswith("px"):
+            widget.layout.width = f"{int(width[:-2]) + LABEL}px"
+    return w.HBox([widget, w.HTML(f'<span class="ftrack-unit">{escape(after)}</span>')]) if after else widget
 
 
 def heading(text: str) -> w.Widget:

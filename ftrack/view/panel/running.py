@@ -84,7 +84,7 @@ class Running(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
             heading("Where"), *output, labelled("worked on by", self.kind),
             *fields(state, ("cluster",), ClusterSettings, ("workers",)), self.far, self.where_said,
             heading("The run"), buttons, self.bar, self.said, self.journal,
-            labelled("runs here", w.HBox([self.known, button("Look", self.find, tip="look for runs beside the output")])),
+            w.HBox([labelled("runs here", self.known), button("Look", self.find, tip="look for runs beside the output")]),
         ]  # fmt: skip
 
     def _name_box(self) -> w.Widget:

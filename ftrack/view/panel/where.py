@@ -50,7 +50,11 @@ class Where(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.projection = w.Dropdown(options=[(p.name, key) for key, p in PROJECTIONS.items()], value=state.projection)
         self.catalog = w.Dropdown(options=self._catalogues(), layout=w.Layout(width="330px"))
         self.address = w.Text(placeholder="path or https://...", continuous_update=False, layout=w.Layout(width="330px"))
-        self.begin, self.end = (w.DatePicker(layout=w.Layout(width="140px")) for _ in range(2))
+        day = w.Layout(width="140px")
+        self.begin, self.end = (
+            w.DatePicker(layout=day),
+            w.DatePicker(description="to", style={"description_width": "20px"}, layout=w.Layout(width="170px")),
+        )
         self._show_settings()
         self.draw = ipyleaflet.DrawControl()
         self.more = w.Accordion([w.VBox(fields(state, ("scenes",), SceneSettings, ("months", "platforms", "orbits", "tiles")))])
@@ -63,16 +67,16 @@ class Where(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         names = ("max_cloud", "asset", "collections")
         return [
             heading("Where"),
-            labelled("map", w.HBox([self.projection])),
-            labelled("go to", w.HBox([self.place, button("Go", self.go)]), "degrees north, east"),
+            labelled("map", self.projection),
+            w.HBox([labelled("go to", self.place), button("Go", self.go), w.HTML('<span class="ftrack-unit">degrees north, east</span>')]),
             self.place_said,
-            labelled("area", w.HBox([self.box, self.upload]), "degrees"),
+            w.HBox([labelled("area", self.box), self.upload, w.HTML('<span class="ftrack-unit">degrees</span>')]),
             w.HTML('<div class="ftrack-help">Or draw it: the square or the polygon at the left edge of the map.</div>'),
             self.area_said,
             heading("When, and of what"),
             labelled("catalogue", self.catalog),
             self.address_row,
-            labelled("dates", w.HBox([self.begin, w.Label("to"), self.end])),
+            w.HBox([labelled("from", self.begin), self.end]),
             *fields(state, ("scenes",), SceneSettings, names),
             self.more,
             button("Search", self.search, primary=True, tip="look into the catalogue for scenes of this area and these dates"),
@@ -91,7 +95,7 @@ class Where(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         names = [name for name in self.catalog.options if PRESETS.get(name, {}).get("scenes", {}).get("catalog", name) == said]
         self.catalog.value = names[0] if names else OWN if said and OWN in self.catalog.options else self.catalog.options[0]
         self.address.value = said or ""
-        self.address_row = labelled("", self.address)
+        self.address_row = labelled("address", self.address)
         self.address_row.layout.display = "" if self.catalog.value == OWN else "none"
         span = read_dates(self.state.value("scenes", "dates"))
         self.begin.value, self.end.value = (end and end.date() for end in span)
