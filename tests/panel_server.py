@@ -1,0 +1,97 @@
+"""One Jupyter server that serves a notebook with the panel through JupyterLab and through Voila, and a browser to look at it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+PROJECT = Path(__file__).resolve().parent.parent
+PICTURES = PROJECT / "artifacts" / "panel"
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+FLAGS = (
+    "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+STARTED = 60
+
+
+def write_notebook(path: Path, source: str) -> None:
+    """Write a notebook with one cell."""
+    cell = {"cell_type": "code", "id": "panel", "metadata": {}, "execution_count": None, "outputs": [], "source": source}
+    kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+    path.write_text(json.dumps({"cells": [cell], "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}))
+
+
+@contextmanager
+def jupyter_at(folder: Path) -> Iterator[str]:
+    """Serve a folder with JupyterLab, which has Voila in it, and give the address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    home = {f"JUPYTER_{name}_DIR": str(folder / ".home" / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
+    options = ["--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", f"--ServerApp.root_dir={folder}"]
+    options += ["--ServerApp.port_retries=0", "--IdentityProvider.token=", "--LabApp.news_url="]
+    environment = {**os.environ, **home}
+    with (folder / "jupyter.log").open("wb") as log:
+        server = subprocess.Popen([sys.executable, "-m", "jupyter", "lab", *options], stdout=log, stderr=log, env=environment, cwd=folder)
+    try:
+        address = f"http://127.0.0.1:{port}"
+        _wait_for(f"{address}/api/status", server)
+        yield address
+    finally:
+        server.terminate()
+        try:
+            server.wait(20)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def _wait_for(address: str, server: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + STARTED
+    while time.monotonic() < end and server.poll() is None:
+        try:
+            urllib.request.urlopen(address, timeout=5).close()
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+        else:
+            return
+    raise RuntimeError(f"no server at {address}")
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Start a browser."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+def new_page(browser: Browser, address: str) -> Page:
+    """Return a page that reaches nothing but the server, and counts clicks."""
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    page.set_default_timeout(60_000)
+    page.route("**/*", lambda route: route.continue_() if route.request.url.startswith((address, "data:", "blob:")) else route.abort())
+    page.add_init_script("window.clicks = 0; addEventListener('click', (e) => { if (e.isTrusted) window.clicks += 1; }, true);")
+    return page
+
+
+def picture_of(page: Page, name: str) -> None:
+    """Keep a screenshot among the artefacts."""
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=PICTURES / f"{name}.png")

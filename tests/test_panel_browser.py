@@ -1,0 +1,117 @@
+"""The panel in a real browser, through JupyterLab and through Voila, without the internet."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("playwright.sync_api")
+from panel_server import CHROMIUM, chromium, jupyter_at, new_page, picture_of, write_notebook
+from playwright.sync_api import Browser, Page, expect
+
+import ftrack as ft
+
+if not Path(CHROMIUM).exists():
+    pytest.skip("there is no Chromium", allow_module_level=True)
+
+BASIC = {"pairs": {"max_days": 10}, "matcher": {"chip_sizes": [32], "search_radius": 8}, "cluster": {"kind": "threads", "threads": 2}}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a simulated archive, and a notebook for each way to look at the panel."""
+    place = tmp_path_factory.mktemp("browser")
+    settings = ft.ArchiveSettings(shape=(320, 320), scenes=5, max_speed=700.0, cloud=0.02, swath_edges=0.0)
+    ft.simulate_archive(place / "archive", settings)
+    for name in ("lab", "voila", "runs"):
+        write_notebook(place / f"{name}.ipynb", f"import ftrack as ft\npanel = ft.Panel('{name}.yaml', background='')\npanel")
+        values: dict[str, Any] = {**BASIC, "output": f"{name}.zarr"}
+        (place / f"{name}.yaml").write_text(
+            json.dumps({**values, "scenes": {"catalog": "archive/collection.json", "asset": "nir", "mask": "auto"}})
+        )
+    return place
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[str]:
+    with jupyter_at(folder) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as started:
+        yield started
+
+
+def open_panel(browser: Browser, server: str, name: str, through: str) -> Page:
+    """Open the panel of a notebook and wait until it is there."""
+    page = new_page(browser, server)
+    if through == "voila":
+        page.goto(f"{server}/voila/render/{name}.ipynb")
+    else:
+        page.goto(f"{server}/lab/tree/{name}.ipynb?reset")
+        page.get_by_text("| Idle").wait_for()  # a cell that is run before the kernel is ready is never run
+        page.locator(".jp-Notebook .jp-Cell .cm-content").first.click()
+        page.keyboard.press("Control+Enter")
+    page.locator(".ftrack-panel .leaflet-container").wait_for()
+    return page
+
+
+def to_step(page: Page, number: int) -> None:
+    page.locator(".ftrack-steps button").nth(number - 1).click()
+
+
+def centre_of_map(page: Page) -> tuple[float, float]:
+    box = page.locator(".ftrack-panel .leaflet-container").bounding_box()
+    assert box is not None
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def press(page: Page, name: str) -> None:
+    page.get_by_role("button", name=name, exact=True).click()
+
+
+def said(page: Page, text: str, seconds: float = 60) -> None:
+    expect(page.locator(".ftrack-panel")).to_contain_text(text, timeout=1000 * seconds)
+
+
+@pytest.mark.parametrize("through", ["voila", "lab"])
+def test_from_a_rectangle_to_a_velocity_map(browser: Browser, server: str, folder: Path, through: str) -> None:
+    page = open_panel(browser, server, through, through)
+    press(page, "Search")
+    said(page, "5 scenes from")
+    page.locator(".leaflet-draw-draw-rectangle").click()
+    x, y = centre_of_map(page)
+    page.mouse.move(x - 100, y - 100)
+    page.mouse.down()
+    page.mouse.move(x, y, steps=4)
+    page.mouse.move(x + 100, y + 100, steps=4)
+    page.mouse.up()
+    said(page, "km², from")
+    picture_of(page, f"{through}-1-where")
+    to_step(page, 2)
+    said(page, "5 of 5 scenes are used")
+    page.get_by_label("use SIM_").nth(1).uncheck()
+    said(page, "4 of 5 scenes are used")
+    page.locator(".ftrack-table tbody tr").nth(2).click()
+    page.locator(".ftrack-step img[alt^='quick-look']").wait_for()
+    picture_of(page, f"{through}-2-found")
+    to_step(page, 3)
+    page.mouse.click(*centre_of_map(page))
+    said(page, "m/yr towards")
+    picture_of(page, f"{through}-3-how")
+    to_step(page, 4)
+    said(page, "It can start")
+    press(page, "Start")
+    said(page, "vectors. Look at the map", 120)
+    picture_of(page, f"{through}-4-run")
+    written = ft.read_workflow(folder / f"{through}.yaml")
+    assert written.scenes.leave_out and written.scenes.area is not None
+    cube = ft.open_cube(written.output)
+    assert cube.sizes["mid_date"] == len(ft.make_plan(written).pairs)
+    page.close()
