@@ -42,7 +42,11 @@ def jupyter_at(folder: Path) -> Iterator[str]:
         port = free.getsockname()[1]
     home = {f"JUPYTER_{name}_DIR": str(folder / ".home" / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
     options = ["--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", f"--ServerApp.root_dir={folder}"]
-    options += ["--ServerApp.port_retries=0", "--IdentityProvider.token=", "--LabApp.news_url="]
+    options += ["--ServerApp.port_retries=0", "--IdentityProvider.token="]
+    quiet = folder / ".home" / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
+    quiet.parent.mkdir(parents=True)
+    quiet.write_text(json.dumps({"fetchNews": "false", "checkForUpdates": False}))
+    home["JUPYTERLAB_SETTINGS_DIR"] = str(folder / ".home" / "settings")
     environment = {**os.environ, **home}
     with (folder / "jupyter.log").open("wb") as log:
         server = subprocess.Popen([sys.executable, "-m", "jupyter", "lab", *options], stdout=log, stderr=log, env=environment, cwd=folder)

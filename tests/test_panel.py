@@ -134,7 +134,7 @@ def test_no_scenes_and_wrong_addresses_say_what_to_do_beside_the_button(panel: P
 
 def test_scenes_are_switched_off_by_hand_and_picked_on_the_map(panel: Panel) -> None:
     found = step(panel, "What there is")
-    assert [row["cells"][0] for row in found.table.rows] == [f"{scene.time:%Y-%m-%d}" for scene in panel.state.found]
+    assert [row["cells"][0] for row in found.table.rows] == [f"{scene.time:%Y-%m-%d %H:%M}" for scene in panel.state.found]
     before = len(panel.state.pairs)
     found.table.off = [panel.state.found[0].id]
     assert len(panel.state.scenes) == 3 and len(panel.state.pairs) < before
@@ -163,7 +163,8 @@ def test_a_form_has_label_unit_bounds_and_help_and_refuses_what_is_out_of_bounds
     how = step(panel, "How")
     radius = field(how, "search_radius")
     text = "".join(getattr(part, "value", "") for part in (*radius.children[0].children, radius.children[1]))
-    assert "search radius" in text and "px, ≥ 1, ≤ 256" in text and "largest displacement" in text
+    assert radius.input.description == "search radius"
+    assert "px, ≥ 1, ≤ 256" in text and "largest displacement" in text
     radius.input.value = "0"
     assert radius.message.kind == "error" and "greater than or equal to 1" in radius.message.text
     assert panel.state.value("matcher", "search_radius") == 6
@@ -256,7 +257,7 @@ def test_a_visitor_names_no_files_and_has_one_run(archive: Archive, tmp_path: Pa
     assert where.area_said.kind == "error" and made.state.value("scenes", "area") is None
     running = step(made, "Run")
     assert field(running, "output") is None and [value for _, value in running.kind.options] == ["local", "threads"]
-    names = [child for child in running.children if "name of the run" in str(getattr(child, "children", ""))]
-    names[0].children[1].value = "../../elsewhere"
+    names = [child for child in running.children if getattr(child, "description", "") == "name of the run"]
+    names[0].value = "../../elsewhere"
     assert made.state.workflow.output == str(tmp_path / "visitor" / "-elsewhere.zarr")
     assert field(step(made, "How"), "vx") is None

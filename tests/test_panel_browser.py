@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -114,4 +115,59 @@ def test_from_a_rectangle_to_a_velocity_map(browser: Browser, server: str, folde
     assert written.scenes.leave_out and written.scenes.area is not None
     cube = ft.open_cube(written.output)
     assert cube.sizes["mid_date"] == len(ft.make_plan(written).pairs)
+    page.close()
+
+
+def test_a_run_is_paused_found_again_after_a_reload_and_cancelled(browser: Browser, server: str, folder: Path) -> None:
+    slow = {**json.loads((folder / "runs.yaml").read_text()), "run": {"tile": 32}}
+    slow["matcher"] = {"chip_sizes": [16, 32], "search_radius": 24}
+    slow["pairs"] = {"max_days": 60}
+    (folder / "runs.yaml").write_text(json.dumps(slow))
+    page = open_panel(browser, server, "runs", "voila")
+    to_step(page, 4)
+    said(page, "It can start")
+    press(page, "Start")
+    said(page, "tiles are measured")
+    begun = time.perf_counter()
+    to_step(page, 1)
+    page.get_by_role("button", name="Search", exact=True).wait_for()
+    answered = time.perf_counter() - begun
+    page.reload()
+    page.locator(".ftrack-panel .leaflet-container").wait_for()
+    to_step(page, 4)
+    said(page, "running, measuring displacement")
+    picture_of(page, "voila-4-found-again")
+    press(page, "Pause")
+    said(page, "paused; Resume goes on")
+    assert ft.open_job(str(folder / "runs.zarr")).status().state == "cancelled"
+    press(page, "Resume")
+    said(page, "running, measuring displacement")
+    press(page, "Cancel")
+    said(page, "cancelled; what is finished is kept")
+    assert ft.open_job(str(folder / "runs.zarr")).status().state == "cancelled"
+    expect(page.get_by_role("button", name="Start", exact=True)).to_be_enabled()
+    page.close()
+    print(f"a button answered in {answered:.2f} s while a run went on")
+    assert answered < 5  # half a second on a machine of its own; the run takes both cores here
+
+
+NAME_OF_FOCUS = """() => { const e = document.activeElement;
+    return [e.innerText, e.labels?.[0]?.innerText, e.getAttribute('aria-label'), e.title].find((text) => text) || e.tagName }"""
+
+
+def test_everything_is_reached_with_the_keyboard(browser: Browser, server: str) -> None:
+    page = open_panel(browser, server, "voila", "voila")
+    page.locator(".ftrack-steps button").first.focus()
+    reached = []
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        reached.append(
+            page.evaluate("""() => { const e = document.activeElement;
+            return e.innerText || e.title || (e.labels && e.labels[0] && e.labels[0].innerText) || e.getAttribute('aria-label') || e.tagName }""")
+        )
+    for name in ("2  What there is", "map", "go to", "area", "catalogue", "from", "max cloud", "asset", "Search"):
+        assert any(name in text for text in reached), (name, reached)
+    page.get_by_role("button", name="Search", exact=True).focus()
+    page.keyboard.press("Enter")
+    said(page, "5 scenes from")
     page.close()

@@ -26,7 +26,7 @@ from ftrack.view.panel.pieces import Message, heading, labelled, picture
 from ftrack.view.panel.state import State
 from ftrack.view.plots import plot_network
 
-COLUMNS = ["date", "time (UTC)", "platform", "orbit", "tile", "cloud (%)"]
+COLUMNS = ["time (UTC)", "platform", "orbit", "tile", "cloud (%)"]
 
 
 class SceneTable(anywidget.AnyWidget):
@@ -176,12 +176,13 @@ class Found(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
     def _show_look(self, scene: Scene, image: Any) -> None:
         if self.table.picked != [scene.id]:
             return
-        figure = Figure(figsize=(2.2, 2.2 * image.shape[0] / image.shape[1]))
+        figure = Figure(figsize=(1.6, 1.6 * image.shape[0] / image.shape[1]))
         ax = figure.add_axes((0, 0, 1, 1))
         ax.imshow(image, cmap="gray", vmin=0, vmax=1)
         ax.axis("off")
         cloud = "cloud not given" if scene.cloud_cover is None else f"cloud {scene.cloud_cover:.0f} %"
-        self.look.value = f"<div>{picture(figure, f'quick-look of {scene.id}')}{scene.id}, {scene.time:%Y-%m-%d %H:%M} UTC, {cloud}</div>"
+        words = f"{scene.id}<br>{scene.time:%Y-%m-%d %H:%M} UTC<br>{cloud}"
+        self.look.value = f'<div class="ftrack-look">{picture(figure, f"quick-look of {scene.id}")}<div>{words}</div></div>'
 
     def _place_prints(self) -> None:
         self.prints.data = self._features()
@@ -204,14 +205,14 @@ class Found(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
     def _style(feature: dict[str, Any]) -> dict[str, Any]:
         said = feature["properties"]
         if said["picked"]:
-            return {"color": AREA, "weight": 4, "fillOpacity": 0.12}
+            return {"color": AREA, "weight": 4, "fillOpacity": 0.04}
         dashes = "2 6" if said["off"] else ""
         return {"color": SHADE if said["off"] else STRONG, "weight": 1.5, "dashArray": dashes, "fillOpacity": 0.02}
 
 
 def _cells(scene: Scene) -> list[str | float | None]:
     cloud = None if scene.cloud_cover is None else round(scene.cloud_cover, 1)
-    return [f"{scene.time:%Y-%m-%d}", f"{scene.time:%H:%M}", scene.platform, scene.orbit, scene.tile, cloud]
+    return [f"{scene.time:%Y-%m-%d %H:%M}", scene.platform, scene.orbit, scene.tile, cloud]
 
 
 TITLE = "What there is"

@@ -83,7 +83,8 @@ class Panel(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.state.aside.children = ()
         self.state.step = title
         if before or self.state.aside.children:
-            self.change_map(View(*self.state.map.center, self.state.map.zoom))
+            lat, lon = self.state.map.center
+            self.change_map(View(lat, lon, self.state.map.zoom))
 
     def change_map(self, view: View | None = None) -> None:
         """Draw the map in the projection that was chosen, showing what was asked for; its layers move along."""

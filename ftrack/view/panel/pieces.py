@@ -17,7 +17,7 @@ MARKS = {"info": "", "busy": "… ", "ok": "✓ ", "error": "✖ "}
 """What stands before a message, so that its colour is not all that tells its kind."""
 
 
-LABEL = 132
+LABEL = 112
 """Pixels that labels take."""
 
 
