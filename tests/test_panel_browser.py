@@ -67,6 +67,14 @@ def to_step(page: Page, number: int) -> None:
     page.locator(".ftrack-steps button").nth(number - 1).click()
 
 
+def time_to_step(page: Page, number: int) -> float:
+    """Press the button of a step that has been opened before, and return the seconds until it is shown."""
+    begun = time.perf_counter()
+    to_step(page, number)
+    page.get_by_role("button", name={1: "Search", 4: "Start"}[number], exact=True).wait_for()
+    return time.perf_counter() - begun
+
+
 def centre_of_map(page: Page) -> tuple[float, float]:
     box = page.locator(".ftrack-panel .leaflet-container").bounding_box()
     assert box is not None
@@ -128,10 +136,7 @@ def test_a_run_is_paused_found_again_after_a_reload_and_cancelled(browser: Brows
     said(page, "It can start")
     press(page, "Start")
     said(page, "tiles are measured")
-    begun = time.perf_counter()
-    to_step(page, 1)
-    page.get_by_role("button", name="Search", exact=True).wait_for()
-    answered = time.perf_counter() - begun
+    answers = [time_to_step(page, number) for number in (1, 4, 1, 4, 1)]
     page.reload()
     page.locator(".ftrack-panel .leaflet-container").wait_for()
     to_step(page, 4)
@@ -147,8 +152,8 @@ def test_a_run_is_paused_found_again_after_a_reload_and_cancelled(browser: Brows
     assert ft.open_job(str(folder / "runs.zarr")).status().state == "cancelled"
     expect(page.get_by_role("button", name="Start", exact=True)).to_be_enabled()
     page.close()
-    print(f"a button answered in {answered:.2f} s while a run went on")
-    assert answered < 5  # half a second on a machine of its own; the run takes both cores here
+    print(f"while a run went on a button answered in {', '.join(f'{a:.2f}' for a in answers)} s")
+    assert min(answers) < 0.5  # the run takes all cores of a small machine, so not every press is as quick as on one of its own
 
 
 NAME_OF_FOCUS = """() => { const e = document.activeElement;
@@ -161,10 +166,7 @@ def test_everything_is_reached_with_the_keyboard(browser: Browser, server: str) 
     reached = []
     for _ in range(60):
         page.keyboard.press("Tab")
-        reached.append(
-            page.evaluate("""() => { const e = document.activeElement;
-            return e.innerText || e.title || (e.labels && e.labels[0] && e.labels[0].innerText) || e.getAttribute('aria-label') || e.tagName }""")
-        )
+        reached.append(page.evaluate(NAME_OF_FOCUS))
     for name in ("2  What there is", "map", "go to", "area", "catalogue", "from", "max cloud", "asset", "Search"):
         assert any(name in text for text in reached), (name, reached)
     page.get_by_role("button", name="Search", exact=True).focus()
