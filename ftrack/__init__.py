@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ftrack.series import point_series, profile
     from ftrack.stable import Shift, StableSettings, fit_shift, stable_nodes
     from ftrack.stack import MaskSettings, StackSettings, open_stack
+    from ftrack.strain import strain_rates
     from ftrack.synthetic import ArchiveSettings, simulate_archive
     from ftrack.velocity import to_velocity
     from ftrack.verify import verify_cube
@@ -114,6 +115,7 @@ __all__ = [
     "scenes_table",
     "simulate_archive",
     "stable_nodes",
+    "strain_rates",
     "submit",
     "to_velocity",
     "turn_to",
@@ -148,6 +150,7 @@ _EXPORTS = {
     "schema": ("Status",),
     "series": ("point_series", "profile"),
     "stable": ("Shift", "StableSettings", "fit_shift", "stable_nodes"),
+    "strain": ("strain_rates",),
     "stack": ("MaskSettings", "StackSettings", "open_stack"),
     "synthetic": ("ArchiveSettings", "simulate_archive"),
     "velocity": ("to_velocity",),
