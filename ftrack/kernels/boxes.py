@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from ftrack.kernels.chain import DOWN, FIRST, HEIGHT, RIGHT, SECOND, WIDTH
-from ftrack.kernels.compiled import inner
+from ftrack.kernels.compiled import compiled, inner
 from ftrack.kernels.vectors import merge_boxes
 
 FLAT = 1e-6
@@ -19,7 +18,7 @@ LEVEL = 3.0
 """Sums of products keep their accuracy where a mean is below this many standard deviations."""
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def fill_boxes(numbers, region, chain, rows_of, planes, sums, squares):
     """Fill mean and inverse root of the summed squared deviations of the boxes at every place of a region, for every chip.
 
@@ -80,6 +79,38 @@ def fill_boxes(numbers, region, chain, rows_of, planes, sums, squares):
         for b in range(chain.shape[0]):
             slot[b] = slot[b] + 1 if slot[b] + 1 < rows_of[b, 0] else 0
     return far
+
+
+@compiled
+def find_far(numbers, places, where, most, some, span, far):
+    """Find the chips that are compared with a box whose mean times its inverse spread is larger than ``most``.
+
+    Parameters
+    ----------
+    numbers : float32 (n,)
+        Holds means and inverses, at ``places`` = (mean, inverse, length of a row).
+    where : (start, step)
+        Pixels before the first chip and between chips, along both axes.
+    some : bool (row, column)
+        Chips to look at.
+    span : int64 (row, 4, column)
+        First and last row and column of the windows.
+    far : bool (row, column)
+        Result.
+    """
+    mean, inverse, pitch = places
+    start, step = where
+    for i in range(some.shape[0]):
+        for j in range(some.shape[1]):
+            if not some[i, j]:
+                continue
+            at = (start + i * step + span[i, 0, j]) * pitch + start + j * step + span[i, 2, j]
+            for _ in range(span[i, 0, j], span[i, 1, j]):
+                a, b, count = np.uintp(mean + at), np.uintp(inverse + at), 0
+                for x in range(np.uintp(span[i, 3, j] - span[i, 2, j])):
+                    count += abs(numbers[a + x] * numbers[b + x]) > most
+                far[i, j] |= count > 0
+                at += pitch
 
 
 def rows_to_remember(chain: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ftrack.kernels.boxes import LEVEL, fill_boxes, rows_to_remember
+from ftrack.kernels.boxes import LEVEL, fill_boxes, find_far, rows_to_remember
 from ftrack.kernels.chain import DOWN, FIRST, HEIGHT, RIGHT, SECOND, chain_for, chain_of_pixels
 from ftrack.kernels.gaps import PLANES
 from ftrack.kernels.layout import Layout
@@ -201,23 +201,49 @@ def measure_cell(tile: Tile, search: Search, cell: Cell, union: np.ndarray, tabl
 
     Chips that prove to have means too large for plain sums are set to ``LEVELLED``.
     """
-    shape = shape_of(cell, union, tile.layout)
-    places, differences, _ = place_all(tile, cell, shape, tables)
     mode = search.mode[:, cell[0] : cell[1], cell[2] : cell[3]]
     for kind in (PLAIN, LEVELLED, MASKED, GAPPY):
-        if not (mode == kind).any():
-            continue
-        table = tables.blocks.copy()
-        if kind == LEVELLED:
-            table[1:, PLANE] = differences + np.arange(len(table) - 1) * places.height * places.pitch
-        if kind < MASKED and _fill_boxes(tile.numbers, places, table, tables, kind):
-            _mark_far(tile, places, mode, search.span[cell[0] : cell[1], :, cell[2] : cell[3]] - union[[0, 0, 2, 2]][:, None])
-        for first, last in _strips(cell, shape, tables, kind):
-            moved = (first - cell[2]) * tile.layout.step * shape.side
-            here = places._replace(r=places.r + moved, s=places.s + moved, mean=places.mean + moved, inverse=places.inverse + moved)
-            moved_table = table.copy()
-            moved_table[:, PLANE] += moved
-            _measure_strip(tile, search, ((cell[0], cell[1], first, last), union, kind), here, tables._replace(blocks=moved_table), result)
+        if (mode == kind).any():
+            parts = _parts(search, cell, kind) if kind in (LEVELLED, GAPPY) else [(cell, union)]
+            for part, its_union in parts:
+                _measure_part(tile, search, (part, its_union, kind), tables, result)
+
+
+def _parts(search: Search, cell: Cell, kind: int) -> list[tuple[Cell, np.ndarray]]:
+    """Return the smallest rectangles of a cell, and their windows, that hold the chips whose sums are of one kind."""
+    chosen = (search.mode[:, cell[0] : cell[1], cell[2] : cell[3]] == kind).any(0)
+    down, along = (cell[k] + _edges(cell[k + 1] - cell[k], FEW) for k in (0, 2))
+    parts = []
+    for top, bottom in pairwise(down.tolist()):
+        for left, right in pairwise(along.tolist()):
+            rows, columns = np.nonzero(chosen[top - cell[0] : bottom - cell[0], left - cell[2] : right - cell[2]])
+            if rows.size:
+                rows, columns = rows + top, columns + left
+                span = search.span[rows, :, columns]
+                part = (int(rows.min()), int(rows.max()) + 1, int(columns.min()), int(columns.max()) + 1)
+                parts.append((part, np.where([True, False, True, False], span.min(0), span.max(0))))
+    return parts
+
+
+def _measure_part(tile: Tile, search: Search, what: tuple[Cell, np.ndarray, int], tables: Tables, result: Result) -> None:
+    """Find the peaks of some nodes of a cell by sums of one kind."""
+    cell, union, kind = what
+    shape = shape_of(cell, union, tile.layout)
+    places, differences, end = place_all(tile, cell, shape, tables)
+    if end > tile.numbers.size:
+        tile = tile._replace(numbers=np.concatenate([tile.numbers, np.zeros(end - tile.numbers.size, np.float32)]))
+    table = tables.blocks.copy()
+    if kind == LEVELLED:
+        table[1:, PLANE] = differences + np.arange(len(table) - 1) * places.height * places.pitch
+    if kind < MASKED and _fill_boxes(tile.numbers, places, table, tables, kind):
+        mode = search.mode[:, cell[0] : cell[1], cell[2] : cell[3]]
+        _mark_far(tile, places, mode, search.span[cell[0] : cell[1], :, cell[2] : cell[3]] - union[[0, 0, 2, 2]][:, None])
+    for first, last in _strips(cell, shape, tables, kind):
+        moved = (first - cell[2]) * tile.layout.step * shape.side
+        here = places._replace(r=places.r + moved, s=places.s + moved, mean=places.mean + moved, inverse=places.inverse + moved)
+        moved_table = table.copy()
+        moved_table[:, PLANE] += moved
+        _measure_strip(tile, search, ((cell[0], cell[1], first, last), union, kind), here, tables._replace(blocks=moved_table), result)
 
 
 def _measure_strip(tile: Tile, search: Search, what: tuple[Cell, np.ndarray, int], places: Places, tables: Tables, result: Result) -> None:
@@ -340,16 +366,13 @@ def _gaps(tile: Tile, shape: Shape, tables: Tables, kind: int, chips: tuple[int,
 
 def _mark_far(tile: Tile, places: Places, mode: np.ndarray, span: np.ndarray) -> None:
     """Set chips to ``LEVELLED`` that are compared with a box whose mean is too large for its spread."""
-    area, layout = places.height * places.pitch, tile.layout
-    for c, count in enumerate(layout.counts):
-        planes = (tile.numbers[at + c * area : at + (c + 1) * area] for at in (places.mean, places.inverse))
-        ratio = np.prod([*planes], axis=0)
-        far = (np.abs(ratio) > np.float32(LEVEL / (count * layout.side))).reshape(places.height, places.pitch)
-        total = summed(far)
-        y, x = ((layout.starts[c] + layout.step * np.arange(n)) * layout.side for n in mode.shape[1:])
-        y, x = y[:, None], x[None, :]
-        many = boxes_between(total, y + span[:, 0], y + span[:, 1], x + span[:, 2], x + span[:, 3])
-        mode[c][(mode[c] == PLAIN) & (many > 0)] = LEVELLED
+    layout = tile.layout
+    for c, (count, start) in enumerate(zip(layout.counts, layout.starts, strict=True)):
+        at = (places.mean + c * places.height * places.pitch, places.inverse + c * places.height * places.pitch, places.pitch)
+        where = (int(start) * layout.side, layout.step * layout.side)
+        chosen = np.zeros(mode.shape[1:], np.bool_)
+        find_far(tile.numbers, at, where, np.float32(LEVEL / (count * layout.side)), mode[c] == PLAIN, span, chosen)
+        mode[c][chosen] = LEVELLED
 
 
 def summed(flags: np.ndarray) -> np.ndarray:

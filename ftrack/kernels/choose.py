@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from ftrack.kernels.compiled import compiled
 from ftrack.kernels.normal import PLANES, N
 from ftrack.kernels.solve import FIELDS, TURNED, add_blocks, bend_of_chip, solve_chip
 
@@ -31,7 +31,7 @@ STEP = 0.75
 """A node that is solved with its neighbours lies this near to their field, px."""
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def judge_chips(valid, flat, peak, offset, quality, limits, status):
     """Say of every chip whether its peak can be trusted, or why not.
 
@@ -76,7 +76,7 @@ def judge_chips(valid, flat, peak, offset, quality, limits, status):
                 status[c, i, j] = said
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def fit_axis(before: float, centre: float, after: float, gaussian: bool, pixels: float) -> tuple[float, float]:
     """Fit a parabola, or through logarithms a Gaussian, to three coefficients.
 
@@ -95,7 +95,7 @@ def fit_axis(before: float, centre: float, after: float, gaussian: bool, pixels:
     return 0.5 * (a - b) / curvature, noise
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def fit_peaks(around, offset, pixels, gaussian, max_error, status, chosen, found):
     """Fit the peak of the smallest chip that is certain, at every node.
 
@@ -141,14 +141,14 @@ def fit_peaks(around, offset, pixels, gaussian, max_error, status, chosen, found
                     break
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def explains(correlation: float, peak: float, far: bool) -> bool:
     """Say whether a solution explains the chip well enough; one that is far from the whole-pixel peak must do so better than the peak."""
     left, left_before = 1.0 - correlation * correlation, 1.0 - peak * peak
     return left_before >= BETTER * left if far else left <= BETTER * left_before + SLACK
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _trust(found, peak, y, x, max_error):
     """Say whether a solution belongs to its peak, or why not."""
     distance = max(abs(found[0] - x), abs(found[1] - y))
@@ -158,7 +158,7 @@ def _trust(found, peak, y, x, max_error):
     return MEASURED if found[2] <= max_error and found[3] <= max_error else ERROR_TOO_LARGE
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def solve_nodes(sums, blocks, field, peaks, limits, status, chosen, together, found):
     """Solve every node by the sums of its blocks.
 
@@ -214,7 +214,7 @@ def solve_nodes(sums, blocks, field, peaks, limits, status, chosen, together, fo
                 chosen[i, j] = -1
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def find_bends(sums, blocks, smoothed, bent, chosen, together, noise, out):
     """Find by how much the displacement of a chip's centre differs from its mean over the chip, which is what was solved.
 

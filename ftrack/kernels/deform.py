@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 from scipy import ndimage
 
-from ftrack.kernels.compiled import inner
+from ftrack.kernels.compiled import compiled, inner
 
 TAPS = 8
 """Pixels that an interpolation takes along each axis."""
@@ -145,7 +145,7 @@ def _weighted_sum(builder: Any, rows: list[Any], across: list[Any], down: list[A
     return builder.fmul(total, builder.fmul(across[TAPS], down[TAPS]))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def fill_gradients(image: np.ndarray, x_gradient: np.ndarray, y_gradient: np.ndarray) -> None:
     """Fill the gradients of the inner part of an image.
 
@@ -171,7 +171,7 @@ def fill_gradients(image: np.ndarray, x_gradient: np.ndarray, y_gradient: np.nda
             gy[x] = a * (d1[x] - u1[x]) + b * (d2[x] - u2[x]) + c * (d3[x] - u3[x])
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def warp(image, corner, field, place, weights, used, warped, moved):
     """Draw an image back along a field that is linear between nodes.
 

@@ -5,22 +5,26 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from ftrack.kernels.compiled import compiled, inner, shared
 from ftrack.kernels.outliers import bring, centre_of, median, window
 
 NORMAL = 1.4826
 """Standard deviation of a normal distribution over its median absolute deviation."""
 
 
-@njit(nogil=True, cache=True)
+@inner
 def _surrounded(usable: np.ndarray, y: int, x: int, box: tuple[int, int, int, int], least: int) -> bool:
     """Tell whether a node has enough usable neighbours and lies inside their hull.
 
     It does if, turning from any neighbour to the left, another one comes before half a turn.
     """
     top, bottom, left, right = box
-    if usable[top:bottom, left:right].sum() < least:
+    there = 0
+    for row in range(top, bottom):
+        for column in range(left, right):
+            there += usable[row, column]
+    if there < least:
         return False
     for row in range(top, bottom):
         for column in range(left, right):
@@ -36,7 +40,7 @@ def _surrounded(usable: np.ndarray, y: int, x: int, box: tuple[int, int, int, in
     return True
 
 
-@njit(nogil=True, cache=True)
+@shared
 def _typical(error: np.ndarray, usable: np.ndarray, box: tuple[int, int, int, int], scratch: np.ndarray) -> float:
     """Return the median error of the usable nodes of a window; NaN if none has one."""
     top, bottom, left, right = box
@@ -49,7 +53,7 @@ def _typical(error: np.ndarray, usable: np.ndarray, box: tuple[int, int, int, in
     return median(scratch, count)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def fill_holes(
     vectors: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
     usable: np.ndarray,
@@ -81,10 +85,10 @@ def fill_holes(
     """
     shape = usable.shape
     scratch = np.empty(2 * (2 * radius + 1) * (2 * radius + 1))
-    for part in filled:
-        part[:] = np.nan
     for y in range(shape[0]):
         for x in range(shape[1]):
+            for part in filled:
+                part[y, x] = np.nan
             box = window(shape, y, x, radius)
             if not wanted[y, x] or not _surrounded(usable, y, x, box, least):
                 continue

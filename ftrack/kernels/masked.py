@@ -6,7 +6,7 @@ import numpy as np
 
 from ftrack.kernels.boxes import FAINTEST, FLAT
 from ftrack.kernels.chain import DOWN, FIRST, HEIGHT, RIGHT, SECOND, WIDTH
-from ftrack.kernels.compiled import inner
+from ftrack.kernels.compiled import inner, shared
 from ftrack.kernels.products import block_products
 from ftrack.kernels.strip import BACK, CHIP, LINE, MASK, RING, START
 from ftrack.kernels.vectors import LANES, NONE, make_merge
@@ -102,7 +102,12 @@ def sum_blocks(numbers, shape, places, nodes, gaps, blocks):
 def extend_planes(numbers, shape, places, nodes, gaps, where):
     """Sum the same of the secondary's blocks at every place that row ``i`` of the blocks is compared with, ``where`` = (i, first row)."""
     i, y = where
-    side, reach, group = shape.side, shape.vectors * LANES, shape.group
+    side, reach, group, some = shape.side, shape.vectors * LANES, shape.group, False
+    for j in range(shape.columns):
+        some |= nodes.needed[0, i, j]
+    if not some:
+        return y
+    y = max(y, i * side)
     last, width = i * side + shape.bands * group, (shape.columns - 1) * side + shape.panels * reach
     ones, tile, plane = places.room, places.room + side * side, places.height * places.pitch
     _fill(numbers, ones, side * side, np.float32(1))
@@ -141,14 +146,14 @@ def _score(numbers, at, shape, places, nodes, far, fewest):
 # Places that are unsigned need no check for being counted from the end, so these loops run in vectors.
 
 
-@inner
+@shared
 def _fill(numbers, at, n, value):
     at = np.uintp(at)
     for k in range(np.uintp(n)):
         numbers[at + k] = value
 
 
-@inner
+@shared
 def _copy(numbers, at, step, size, out):
     for y in range(size[0]):
         source, target = np.uintp(at + y * step), np.uintp(out + y * size[1])
@@ -166,7 +171,7 @@ def _extremes(numbers, at, step, size):
     return least, most
 
 
-@inner
+@shared
 def _normalise(numbers, at, fewest, out):
     """Turn one row of the six sums into coefficients (Padfield 2012, eq. 27); return the highest, and whether a mean is too large."""
     rs, line, n = np.uintp(at[0]), np.uintp(at[1]), np.uintp(at[2])

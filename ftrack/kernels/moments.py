@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit
 
 from ftrack.kernels.boxes import FAINTEST, FLAT, LEVEL
+from ftrack.kernels.compiled import compiled
 from ftrack.kernels.layout import Layout
 
 LARGEST = 1e15
@@ -31,7 +32,7 @@ class Chips(NamedTuple):
     scale: np.ndarray
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def copy_valid(image, top, left, out, valid):
     """Copy an image into a larger one at ``(top, left)``, zero and not valid where there are no data; return how many are not."""
     count = 0
@@ -51,7 +52,7 @@ def copy_valid(image, top, left, out, valid):
     return count
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def sum_flags(flags, total):
     """Fill how many flags lie above and to the left of every corner: bool (y, x), int32 (y + 1, x + 1)."""
     for y in range(flags.shape[0]):
@@ -98,7 +99,7 @@ def _sum_row(pixels, flags, middle):
     return count, total, squares, largest
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _measure_blocks(image, valid, side, n, mean, spread, top):
     """Fill count, mean, sum of squared deviations and largest absolute value of the valid pixels of every block."""
     for i in range(n.shape[0]):

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ftrack.kernels.compiled import inner
+from ftrack.kernels.compiled import compiled, inner
 from ftrack.kernels.deform import REACH, fill_gradients, warp
 
 PLANES = 17
@@ -159,8 +159,17 @@ def _make_line_sums(typing_context: Any, lines: Any, at: Any, count: Any, out: A
 _line_sums: Any = intrinsic(_make_line_sums)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def draw_back(reference, secondary, corner, field, place, weights, used, side, planes):
+def draw_back(
+    reference: np.ndarray,
+    secondary: np.ndarray,
+    corner: tuple[int, int],
+    field: np.ndarray,
+    place: tuple[int, int, int],
+    weights: np.ndarray,
+    used: np.ndarray,
+    side: int,
+    planes: np.ndarray,
+) -> None:
     """Draw the secondary back and take the gradients of the mean of both images.
 
     Gradients of the mean make one step as good as two (Benhimane & Malis 2004).
@@ -184,15 +193,20 @@ def draw_back(reference, secondary, corner, field, place, weights, used, side, p
         Result: reference, gradients to the right and down (px^-1), secondary, and the displacement along x and y at which
         it was taken (px).
     """
-    height, width = reference.shape[0] - 2 * REACH, reference.shape[1] - 2 * REACH
-    rows = np.zeros(height + 2 * REACH, np.bool_)
-    for i in range(used.size):
-        if used[i]:
-            for y in range(i * side, (i + 1) * side + 2 * REACH):
-                rows[y] = True
+    rows = np.zeros(reference.shape[0], np.bool_)
+    for i in np.flatnonzero(used):
+        rows[i * side : (i + 1) * side + 2 * REACH] = True
     warped, moved = np.empty(reference.shape, np.float32), np.empty((2, *reference.shape), np.float32)
     place = (place[0] + REACH, place[1] + REACH, place[2])
     warp(secondary, (corner[0] - REACH, corner[1] - REACH), field, place, weights, rows, warped, moved)
+    _fill_planes(reference, warped, moved, (rows, used), side, planes)
+
+
+@compiled
+def _fill_planes(reference, warped, moved, which, side, planes):
+    """Put the planes together in the used rows of blocks; ``which`` are the rows that they need, and they themselves."""
+    rows, used = which
+    width = reference.shape[1] - 2 * REACH
     mean, half = np.empty(reference.shape, np.float32), np.float32(0.5)
     for y in range(mean.shape[0]):
         if rows[y]:
@@ -211,30 +225,33 @@ def draw_back(reference, secondary, corner, field, place, weights, used, side, p
             _copy(moved[1, y + REACH, REACH : REACH + width], planes[5, y])
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
-def sum_drawn_back(reference, secondary, corner, field, place, weights, used, side, out):
+def sum_drawn_back(
+    reference: np.ndarray,
+    secondary: np.ndarray,
+    corner: tuple[int, int],
+    field: np.ndarray,
+    place: tuple[int, int, int],
+    weights: np.ndarray,
+    used: np.ndarray,
+    side: int,
+    out: np.ndarray,
+) -> None:
     """Draw the secondary back and fill the sums of all blocks, some rows at a time.
 
     Parameters are those of ``draw_back`` and ``block_sums``. Blocks beyond the pixels that the reference has are left alone.
     """
     first, last, left, right = _extent(reference, used, side)
-    width = (right - left) * side
-    some = max(1, STRIP // side)
-    planes = np.zeros((6, some * side, width + LANES), np.float32)
-    part = np.empty((some * side + 2 * REACH, width + 2 * REACH), np.float32)
-    sums = np.zeros((some, right - left, PLANES))
+    width, some = (right - left) * side, max(1, STRIP // side)
+    planes, sums = np.zeros((6, some * side, width + LANES), np.float32), np.zeros((some, right - left, PLANES))
     for i in range(first, last, some):
-        count = min(some, last - i)
-        y, x, rows = i * side, left * side, count * side
-        for r in range(rows + 2 * REACH):
-            _copy(reference[y + r, x : x + width + 2 * REACH], part[r])
+        count, wanted = min(some, last - i), used[i : i + some]
+        y, x = i * side, left * side
+        part = np.ascontiguousarray(reference[y : y + count * side + 2 * REACH, x : x + width + 2 * REACH])
         here = (place[0] - y, place[1] - x, place[2])
-        wanted = used[i : i + count]
-        draw_back(part[: rows + 2 * REACH], secondary, (corner[0] + y, corner[1] + x), field, here, weights, wanted, side, planes)
-        block_sums(planes, side, wanted, sums[:count])
-        for r in range(count):
-            if wanted[r]:
-                out[i + r, left:right] = sums[r]
+        draw_back(part, secondary, (corner[0] + y, corner[1] + x), field, here, weights, wanted[:count], side, planes)
+        block_sums(planes, side, wanted[:count], sums[:count])
+        rows = np.flatnonzero(wanted[:count])
+        out[i + rows, left:right] = sums[rows]
 
 
 @inner
@@ -243,7 +260,7 @@ def _copy(source, target):
         target[x] = source[x]
 
 
-@inner
+@compiled
 def _extent(reference, used, side):
     """Return the first and last row and column of blocks, of those used, that have any pixel of the reference."""
     first, last, left, right = used.size, 0, (reference.shape[1] - 2 * REACH) // side, 0
@@ -263,7 +280,7 @@ def _extent(reference, used, side):
     return first, last, left, max(left, right)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def block_sums(planes, side, used, out):
     """Fill the sums of all blocks of an area.
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+
+from ftrack.kernels.compiled import compiled, inner, shared
 
 LEAST_NEIGHBOURS = 4
 """Fewer measured neighbours than this say nothing about a vector, and a vector that nothing confirms is not kept."""
@@ -18,7 +19,7 @@ LEAST_STEPS = 6
 """Fewer steps between neighbouring nodes than this say nothing about the slope of the field."""
 
 
-@njit(nogil=True, cache=True)
+@shared
 def median(values: np.ndarray, count: int) -> float:
     """Return the median of the first ``count`` values, which are sorted in place; NaN if there are none."""
     if count == 0:
@@ -33,13 +34,12 @@ def median(values: np.ndarray, count: int) -> float:
     return float(values[middle]) if count % 2 else 0.5 * (values[middle - 1] + values[middle])
 
 
-@njit(nogil=True, cache=True)
-def slope(field: np.ndarray, usable: np.ndarray, box: tuple[int, int, int, int], along: tuple[int, int], scratch: np.ndarray) -> float:
+@shared
+def slope(field: np.ndarray, usable: np.ndarray, box: tuple[int, int, int, int], down: int, across: int, scratch: np.ndarray) -> float:
     """Return the median step between neighbouring usable nodes of a window, along y (1, 0) or x (0, 1); 0 if there are few.
 
     Each blunder makes one step up and one down, so the median step stays that of the field.
     """
-    down, across = along
     top, bottom, left, right = box
     count = 0
     for y in range(top, bottom - down):
@@ -50,14 +50,14 @@ def slope(field: np.ndarray, usable: np.ndarray, box: tuple[int, int, int, int],
     return median(scratch, count) if count >= LEAST_STEPS else 0.0
 
 
-@njit(nogil=True, cache=True)
+@shared
 def bring(field: np.ndarray, usable: np.ndarray, y: int, x: int, box: tuple[int, int, int, int], implied: np.ndarray) -> int:
     """Write what each usable neighbour implies for a node, given the slope of the field, and return their number.
 
     Shear is not scatter: the neighbours are brought to the node along the slope. They come in row-major order;
     ``implied`` needs room for twice the nodes of the window.
     """
-    down, across = slope(field, usable, box, (1, 0), implied), slope(field, usable, box, (0, 1), implied)
+    down, across = slope(field, usable, box, 1, 0, implied), slope(field, usable, box, 0, 1, implied)
     top, bottom, left, right = box
     count = 0
     for row in range(top, bottom):
@@ -68,7 +68,7 @@ def bring(field: np.ndarray, usable: np.ndarray, y: int, x: int, box: tuple[int,
     return count
 
 
-@njit(nogil=True, cache=True)
+@shared
 def centre_of(values: np.ndarray, count: int) -> tuple[float, float]:
     """Return the median of the first ``count`` values, which are sorted in place, and the median absolute deviation from it."""
     middle = median(values, count)
@@ -87,13 +87,13 @@ def centre_of(values: np.ndarray, count: int) -> tuple[float, float]:
     return middle, last if count % 2 else 0.5 * (before + last)
 
 
-@njit(nogil=True, cache=True)
+@inner
 def window(shape: tuple[int, int], y: int, x: int, radius: int) -> tuple[int, int, int, int]:
     """Return top, bottom, left, right of a window of nodes, cut at the edges."""
     return max(0, y - radius), min(shape[0], y + radius + 1), max(0, x - radius), min(shape[1], x + radius + 1)
 
 
-@njit(nogil=True, cache=True)
+@inner
 def _passes(
     vectors: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
     usable: np.ndarray,
@@ -124,7 +124,7 @@ def _passes(
     return total <= threshold * threshold
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def judge(
     vectors: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
     usable: np.ndarray,
@@ -164,11 +164,15 @@ def judge(
             if not usable[y, x]:
                 continue
             box = window(usable.shape, y, x, radius)
-            if changed[box[0] : box[1], box[2] : box[3]].any():
+            near = False
+            for row in range(box[0], box[1]):
+                for column in range(box[2], box[3]):
+                    near |= changed[row, column]
+            if near:
                 kept[y, x] = _passes(vectors, usable, (y, x), box, limits, implied)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def find_uncertain(errors: np.ndarray, usable: np.ndarray, radius: int, share: float, ratio: float, uncertain: np.ndarray) -> None:
     """Find nodes that are much less certain than the better ones around them: their chip straddles ground that has changed.
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from ftrack.kernels.compiled import compiled
 from ftrack.kernels.vectors import NONE, highest_maximum
 
 EXCLUSION = 2
@@ -14,7 +14,7 @@ HIGHEST_RATIO = np.float32(100.0)
 """Peak ratio where there is no second positive peak."""
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def judge_row(numbers, surfaces, todo, span, found):
     """Find the peaks of one row of nodes.
 
@@ -80,7 +80,7 @@ def judge_row(numbers, surfaces, todo, span, found):
         found[k, 3] = min(HIGHEST_RATIO, best / second) if second > 0 else HIGHEST_RATIO
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def fit_axis(before: float, centre: float, after: float, gaussian: bool, pixels: float) -> tuple[float, float]:
     """Fit a parabola (or, through logarithms, a Gaussian) through a peak and its neighbours along one axis.
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+
+from ftrack.kernels.compiled import compiled
 
 FLAT = 1e-12
 """Differences below this share of the grey value are rounding, not texture."""
@@ -35,7 +36,7 @@ def curvature_weights(weights: np.ndarray) -> np.ndarray:
     return np.asarray(2.0 * taps / (offsets**2 * taps).sum())
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def split(image: np.ndarray, values: np.ndarray, valid: np.ndarray) -> None:
     """Part an image into its values (0 where missing) and its validity (1 or 0), both float64 (y, x)."""
     for y in range(image.shape[0]):
@@ -45,7 +46,7 @@ def split(image: np.ndarray, values: np.ndarray, valid: np.ndarray) -> None:
             valid[y, x] = 1.0 if known else 0.0
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def convolve(plane: np.ndarray, down: np.ndarray, across: np.ndarray, out: np.ndarray) -> None:
     """Sum ``down[k] * across[l] * plane[y + k - ky, x + l - kx]`` with zeros outside.
 
@@ -62,20 +63,22 @@ def convolve(plane: np.ndarray, down: np.ndarray, across: np.ndarray, out: np.nd
     line = np.zeros(width + 2 * kx)
     inner = line[kx : kx + width]
     for y in range(height):
-        inner[:] = 0.0
+        for x in range(width):
+            inner[x] = 0.0
         for k in range(max(0, ky - y), min(down.size, height + ky - y)):
             weight, source = down[k], plane[y + k - ky]
             for x in range(width):
                 inner[x] += weight * source[x]
         target = out[y]
-        target[:] = 0.0
+        for x in range(width):
+            target[x] = 0.0
         for k in range(across.size):
             weight, shifted = across[k], line[k : k + width]
             for x in range(width):
                 target[x] += weight * shifted[x]
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def smooth(image: np.ndarray, weights: np.ndarray, least: float, out: np.ndarray) -> None:
     """Smooth with gaps left out: NaN where a pixel is missing or less than ``least`` of the weight is on valid pixels."""
     values, valid, share = np.empty(image.shape), np.empty(image.shape), np.empty(image.shape)
@@ -88,7 +91,7 @@ def smooth(image: np.ndarray, weights: np.ndarray, least: float, out: np.ndarray
             out[y, x] = valid[y, x] / share[y, x] if supported else np.nan
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def highpass(image: np.ndarray, weights: np.ndarray, least: float, out: np.ndarray) -> None:
     """Take away the weighted mean of the neighbourhood.
 
@@ -111,7 +114,7 @@ def highpass(image: np.ndarray, weights: np.ndarray, least: float, out: np.ndarr
             out[y, x] = 0.0 if abs(detail) < FLAT * abs(mean[y, x]) else detail
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def wallis(image: np.ndarray, weights: np.ndarray, floor: float, least: float, out: np.ndarray) -> None:
     """Bring mean and standard deviation of the neighbourhood to 0 and 1 (Wallis 1976); 0 where it is flat.
 
@@ -136,7 +139,7 @@ def wallis(image: np.ndarray, weights: np.ndarray, floor: float, least: float, o
             out[y, x] = (image[y, x] - centre) / spread if spread > 0.0 else 0.0
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _respond(values: np.ndarray, valid: np.ndarray, down: np.ndarray, across: np.ndarray, mean: np.ndarray, out: np.ndarray) -> None:
     """Add to ``out`` the answer of taps of sum zero, with missing pixels taken to be at the mean of the neighbourhood."""
     answer = np.empty(values.shape)
@@ -148,7 +151,7 @@ def _respond(values: np.ndarray, valid: np.ndarray, down: np.ndarray, across: np
             out[y, x] -= mean[y, x] * answer[y, x]
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def laplacian(image: np.ndarray, weights: np.ndarray, curvature: np.ndarray, least: float, out: np.ndarray) -> None:
     """Sum the second derivatives along x and y under a Gaussian window (Marr & Hildreth 1980).
 
@@ -164,7 +167,7 @@ def laplacian(image: np.ndarray, weights: np.ndarray, curvature: np.ndarray, lea
             out[y, x] = 0.0 if abs(total[y, x]) < FLAT * abs(mean[y, x]) else total[y, x]
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _beside(image: np.ndarray, y: int, x: int, down: int, across: int) -> tuple[float, float]:
     """Return the two neighbours on a line through a pixel; a missing one is mirrored, both missing equal the pixel."""
     height, width = image.shape
@@ -183,7 +186,7 @@ def _beside(image: np.ndarray, y: int, x: int, down: int, across: int) -> tuple[
     return before, after
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _ridge(image: np.ndarray, y: int, x: int, down: int, across: int) -> float:
     """Return twice the centre less its two neighbours on a line; a missing neighbour counts as the other one."""
     height, width = image.shape
@@ -197,7 +200,7 @@ def _ridge(image: np.ndarray, y: int, x: int, down: int, across: int) -> float:
     return answer if abs(answer) > FLAT * abs(image[y, x]) else 0.0
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def naof(image: np.ndarray, weights: np.ndarray, least: float, out: np.ndarray) -> None:
     """Near anisotropic orientation filter (Van Wyk de Vries & Wickert 2021): sums of cosine and sine of two ridge directions.
 
@@ -220,7 +223,7 @@ def naof(image: np.ndarray, weights: np.ndarray, least: float, out: np.ndarray) 
             out[y, x] = total
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _directions(image: np.ndarray, cosine: np.ndarray, sine: np.ndarray, valid: np.ndarray) -> None:
     """Find the direction of the gradient at each pixel; (0, 0) where the image is flat or missing."""
     for y in range(image.shape[0]):
@@ -238,7 +241,7 @@ def _directions(image: np.ndarray, cosine: np.ndarray, sine: np.ndarray, valid: 
                 sine[y, x] = down / slope
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def orientation(image: np.ndarray, weights: np.ndarray, window: np.ndarray, slope: np.ndarray, least: float, out: np.ndarray) -> None:
     """Divergence of the unit gradient: the orientation of Fitch et al. (2002) as one real channel.
 

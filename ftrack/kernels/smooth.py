@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from ftrack.kernels.compiled import compiled
 
 
 def bell(width: float, radius: int) -> np.ndarray:
@@ -12,7 +13,7 @@ def bell(width: float, radius: int) -> np.ndarray:
     return weights
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def smooth(values: np.ndarray, known: np.ndarray, weights: np.ndarray, out: np.ndarray) -> None:
     """Fill the weighted mean of the known values around every node.
 
@@ -55,7 +56,7 @@ def smooth(values: np.ndarray, known: np.ndarray, weights: np.ndarray, out: np.n
             out[1, i, j] = total[1, j] / total[2, j] if some else np.nan
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def keep_coherent(values: np.ndarray, known: np.ndarray, tolerance: float, share: float, kept: np.ndarray) -> None:
     """Keep the known vectors that agree with a share of their known neighbours, or have none.
 
@@ -88,7 +89,7 @@ def keep_coherent(values: np.ndarray, known: np.ndarray, tolerance: float, share
             kept[i, j] = alike >= share * there
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def at_blocks(field: np.ndarray, first: float, step: float, out: np.ndarray) -> None:
     """Interpolate a field of nodes linearly to the centres of blocks.
 

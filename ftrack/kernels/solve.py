@@ -9,8 +9,8 @@ gradients look steeper than they are; how much follows from the correlation, and
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from ftrack.kernels.compiled import compiled
 from ftrack.kernels.deform import NOISE_IN_DERIVATIVE
 from ftrack.kernels.normal import DX, DY, RR, RW, RX, RY, SUMS, WW, XW, XX, XY, YW, YY, N, R, W, X, Y
 
@@ -24,7 +24,7 @@ LEAST_SHARE = 0.75
 """Share of the squared gradients that is signal, at the least: what differs between images of real ground is not only white noise."""
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def add_blocks(sums, top, left, count, centre, total, turned):
     """Add the blocks of a chip: its sums, and its squared gradients times the blocks' displacement less that of the centre."""
     for p in range(SUMS):
@@ -45,7 +45,7 @@ def add_blocks(sums, top, left, count, centre, total, turned):
             turned[3] += block[N] * dy
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def solve_chip(q, turned, centre, found):
     """Solve for the displacement of one chip; False where there is none.
 
@@ -89,7 +89,7 @@ def solve_chip(q, turned, centre, found):
     return found[0] == found[0] and found[1] == found[1]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def bend_of_chip(sums, bent, top, left, count, centre, noise):
     """Return by how much a smooth field at the chip's centre differs from its mean over the chip, weighed as the solution weighs it.
 

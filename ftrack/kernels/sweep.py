@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from ftrack.kernels.chain import DOWN, FIRST, HEIGHT, RIGHT, SECOND, WIDTH
-from ftrack.kernels.compiled import inner
+from ftrack.kernels.compiled import compiled, inner, shared
 from ftrack.kernels.gaps import advance_gaps
 from ftrack.kernels.masked import advance_masked, extend_planes, sum_blocks
 from ftrack.kernels.peaks import judge_row
@@ -27,7 +26,7 @@ def _take_out(numbers, at, step, level, rows, columns, out):
             numbers[b + x] = np.float32(numbers[a + x] - level)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def sweep_strip(numbers, shape, places, table, nodes, gaps, result):
     """Find the peaks of the nodes of one strip whose chips have no gaps.
 
@@ -53,31 +52,30 @@ def sweep_strip(numbers, shape, places, table, nodes, gaps, result):
     for i in range(shape.rows):
         for part in range(shape.panels * shape.bands):
             _advance(numbers, shape, places, table, nodes, i, part)
-        _write_row(numbers, shape, places, table, nodes, i, result)
+        _write_row(numbers, shape, places, table, nodes.todo, nodes.span, i, result)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def sweep_masked(numbers, shape, places, table, nodes, gaps, result):
     """Find the peaks of the nodes of one strip by sums over the pixels that both images have; see ``sweep_strip``."""
     _begin(numbers, shape, places, nodes)
     blocks, y = np.zeros((3, shape.rows, shape.columns), np.float32), 0
     sum_blocks(numbers, shape, places, nodes, gaps, blocks)
     for i in range(shape.rows):
-        if nodes.needed[0, i].any():
-            y = extend_planes(numbers, shape, places, nodes, gaps, (i, max(y, i * shape.side)))
+        y = extend_planes(numbers, shape, places, nodes, gaps, (i, y))
         for part in range(shape.panels * shape.bands):
             advance_masked(numbers, shape, places, table, nodes, gaps, blocks, (i, part))
-        _write_row(numbers, shape, places, table, nodes, i, result)
+        _write_row(numbers, shape, places, table, nodes.todo, nodes.span, i, result)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def sweep_gaps(numbers, shape, places, table, nodes, gaps, result):
     """Do the same in double precision."""
     _begin(numbers, shape, places, nodes)
     for i in range(shape.rows):
         for part in range(shape.panels * shape.bands):
             advance_gaps(numbers, shape, places, table, nodes, gaps, (i, part))
-        _write_row(numbers, shape, places, table, nodes, i, result)
+        _write_row(numbers, shape, places, table, nodes.todo, nodes.span, i, result)
 
 
 @inner
@@ -88,13 +86,13 @@ def _begin(numbers, shape, places, nodes):
     _clear_highest(numbers, shape, places, chips)
 
 
-@inner
+@shared
 def _clear_highest(numbers, shape, places, nodes):
     for k in range(nodes * shape.bands * shape.group):
         numbers[places.highest + k] = np.float32(NONE)
 
 
-@inner
+@shared
 def _clear_tails(numbers, shape, places, nodes):
     """Write that there are no coefficients before the first and behind every row of the surfaces of a number of nodes."""
     width = shape.panels * shape.vectors * LANES + LANES
@@ -103,18 +101,18 @@ def _clear_tails(numbers, shape, places, nodes):
             numbers[places.surface + row * width + k] = np.float32(NONE)
 
 
-@inner
-def _write_row(numbers, shape, places, table, nodes, i, result):
+@shared
+def _write_row(numbers, shape, places, table, chosen, spans, i, result):
     """Write the peaks, and the surfaces if they are kept, of the chips whose last row of blocks is row ``i``."""
     found, keep = result
-    height, width, size = shape.bands * shape.group, shape.panels * shape.vectors * LANES + LANES, nodes.todo.shape[2]
+    height, width, size = shape.bands * shape.group, shape.panels * shape.vectors * LANES + LANES, chosen.shape[2]
     for b in range(1, table.shape[0]):
         c, above = table[b, CHIP], i + 1 - table[b, HEIGHT] - table[b, START]
-        if c < 0 or above < 0 or above % shape.step or above // shape.step >= nodes.todo.shape[1]:
+        if c < 0 or above < 0 or above % shape.step or above // shape.step >= chosen.shape[1]:
             continue
         node = above // shape.step
         surface, highest = places.surface + LANES + c * size * height * width, places.highest + c * size * height
-        todo, span = nodes.todo[c, node], nodes.span[node]
+        todo, span = chosen[c, node], spans[node]
         judge_row(numbers, (surface, highest, height, width, shape.dy, shape.dx), todo, span, found[c, node])
         if keep.size:
             for j in range(size):
@@ -123,7 +121,7 @@ def _write_row(numbers, shape, places, table, nodes, i, result):
                         for x in range(span[2, j], span[3, j]):
                             value = numbers[surface + (j * height + y) * width + x]
                             keep[c, node, j, y - span[0, j], x - span[2, j]] = value if value != np.float32(NONE) else np.nan
-    _clear_highest(numbers, shape, places, nodes.todo.shape[0] * size)
+    _clear_highest(numbers, shape, places, chosen.shape[0] * size)
 
 
 @inner

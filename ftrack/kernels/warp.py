@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+
+from ftrack.kernels.compiled import compiled
 
 STEP = 32
 """Pixels between the places where a map projection is evaluated exactly; cubic interpolation fills in between."""
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _lagrange(t: float, weights: np.ndarray) -> None:
     """Fill the weights of four equally spaced values at -1, 0, 1, 2 for a place ``t`` between 0 and 1."""
     weights[0] = -t * (t - 1.0) * (t - 2.0) / 6.0
@@ -20,7 +21,7 @@ def _lagrange(t: float, weights: np.ndarray) -> None:
     weights[3] = (t + 1.0) * t * (t - 1.0) / 6.0
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def fill_positions(nodes: np.ndarray, row: int, column: int, out: np.ndarray) -> None:
     """Interpolate positions that are known at every ``STEP``-th pixel of a lattice.
 
@@ -48,7 +49,7 @@ def fill_positions(nodes: np.ndarray, row: int, column: int, out: np.ndarray) ->
             out[i, j] = weights[0] * line[n] + weights[1] * line[n + 1] + weights[2] * line[n + 2] + weights[3] * line[n + 3]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _fill_simple(u: float, radius: int, scale: float, weights: np.ndarray) -> int:
     """Fill normalised weights of the pixels around position ``u``, linear or cubic (Keys 1981, a = -1/2); return the first of them."""
     first, count = _reach(u, radius * scale)
@@ -65,7 +66,7 @@ def _fill_simple(u: float, radius: int, scale: float, weights: np.ndarray) -> in
     return first
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _fill_sinc(u: float, radius: int, scale: float, turns: np.ndarray, weights: np.ndarray) -> int:
     """Fill normalised weights of a sinc in a Hann window around position ``u``; return the first pixel.
 
@@ -89,14 +90,14 @@ def _fill_sinc(u: float, radius: int, scale: float, turns: np.ndarray, weights: 
     return first
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _reach(u: float, reach: float) -> tuple[int, int]:
     """Return the first pixel nearer than ``reach`` to ``u``, and how many there are."""
     first = math.floor(u - reach) + 1
     return first, math.ceil(u + reach) - first
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def _combine(source: np.ndarray, top: int, left: int, across: np.ndarray, along: np.ndarray, sums: np.ndarray) -> float:
     """Return the weighted sum of pixels, NaN where one of them is missing or beyond the source."""
     if top < 0 or left < 0 or top + across.size > source.shape[0] or left + along.size > source.shape[1]:
@@ -112,7 +113,7 @@ def _combine(source: np.ndarray, top: int, left: int, across: np.ndarray, along:
     return value
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def resample(source: np.ndarray, rows: np.ndarray, columns: np.ndarray, radius: int, scale: float, out: np.ndarray) -> None:
     """Interpolate an image with gaps at given positions.
 
