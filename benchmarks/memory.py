@@ -3,9 +3,10 @@
     python benchmarks/memory.py                      # 24 scenes of 4096 x 4096 px, 2 workers
     python benchmarks/memory.py --scenes 48          # twice as many
     python benchmarks/memory.py --size 2048 --gaps 3 # smaller images; pairs over up to 3 gaps
+    python benchmarks/memory.py --small              # one worker of 2 GiB, 64 pairs of 24 images, tiles of 512 px
 
 Images are written once to ``--folder``. The resident memory of this process and of all its children is sampled while
-the run goes on; the peak of their sum is printed with what the plan predicted.
+the run goes on; the peak of their sum and that of a worker are printed with what the plan predicted.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ from scipy.ndimage import gaussian_filter
 
 from ftrack.cluster import open_client
 from ftrack.config import Workflow
+from ftrack.forecast import SHARE
 from ftrack.plan import describe, make_plan
 from ftrack.run import run_plan
+from ftrack.workers import size_workers
 
 LEFT, TOP, RESOLUTION, EPSG = 500_000.0, 7_700_000.0, 10.0, 32622
 DAYS = 5
@@ -99,8 +102,9 @@ class Sampler(threading.Thread):
     def run(self) -> None:
         here = psutil.Process()
         while not self.stopped.wait(self.seconds):
-            used = [memory_of(process) for process in (here, *here.children(recursive=True))]
-            self.peak, self.largest = max(self.peak, sum(used)), max(self.largest, *used)
+            workers = [memory_of(process) for process in here.children(recursive=True)]
+            self.peak = max(self.peak, memory_of(here) + sum(workers))
+            self.largest = max([self.largest, *workers])
 
 
 def memory_of(process: psutil.Process) -> int:
@@ -120,7 +124,7 @@ def measure(listing: Path, folder: Path, options: argparse.Namespace) -> dict[st
         {
             "scenes": {"catalog": str(listing), "asset": "nir"},
             "pairs": {"min_days": 1, "max_days": DAYS * options.gaps},
-            "matcher": {"spacing": options.spacing},
+            "matcher": {"spacing": options.spacing, "search_radius": getattr(options, "radius", 16)},
             "run": {"tile": options.tile},
             "output": str(output),
             "cluster": {"workers": options.workers, "memory": options.memory},
@@ -144,7 +148,9 @@ def measure(listing: Path, folder: Path, options: argparse.Namespace) -> dict[st
         "published": report.published,
         "predicted_block_MB": round(told["memory"]["block"] / 1e6),
         "predicted_wave_MB": round(told["memory"]["wave"] / 1e6),
-        "peak_of_a_process_MB": round(sampler.largest / 1e6),
+        "predicted_worker_MB": round(told["memory"]["worker"] / 1e6),
+        "peak_of_a_worker_MB": round(sampler.largest / 1e6),
+        "limit_of_a_worker_MB": round(SHARE * size_workers(workflow.cluster).memory / 1e6),
         "peak_of_all_MB": round(sampler.peak / 1e6),
         "seconds": round(seconds),
         "vectors_per_second": round(told["vectors"] / seconds),
@@ -163,12 +169,17 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--memory", default="", help="of each worker, such as 2GB")
     parser.add_argument("--limit", type=float, default=3000.0, help="MB that the whole run may take")
+    parser.add_argument("--radius", type=int, default=16, help="search radius, px")
+    parser.add_argument("--small", action="store_true", help="one worker of 2 GiB, as many images as are in memory at a time, 64 pairs")
     parser.add_argument("--verbose", action="store_true")
     options = parser.parse_args()
+    if options.small:
+        options.scenes, options.size, options.gaps, options.workers, options.memory = 24, 1536, 3, 1, "2GiB"
     listing = write_archive(options.folder / f"archive_{options.size}", options.scenes, options.size)
     found = measure(listing, options.folder, options)
     print(json.dumps(found))
-    if not found["published"] or found["peak_of_all_MB"] > options.limit:
+    over = found["peak_of_a_worker_MB"] > min(found["limit_of_a_worker_MB"], found["predicted_worker_MB"])
+    if not found["published"] or over or found["peak_of_all_MB"] > options.limit:
         raise SystemExit(1)
 
 

@@ -11,20 +11,20 @@ from ftrack.workers import Workers
 PIXEL = 4
 """Bytes of a pixel in memory (float32)."""
 
-COPIES = 5.5
+COPIES = 3.0
 """How often the pixels of a block, with halo, are in memory while it is measured."""
 
 SCRATCH = 80
 """Bytes that the matcher takes for every pixel of the two images of a pair."""
 
 HELD = 2.5
-"""How often the pixels of a wave are in the memory of all workers together."""
+"""How often the pixels of a wave of several tiles are in the memory of all workers together, beside those of the blocks in work."""
 
 PROCESS = 500 * 2**20
 """Bytes of a worker that hold its modules, compiled kernels and the raster cache."""
 
-WAVE_BYTES = 2**29
-"""Pixels of one wave that may be in memory at a time, however large the machine is."""
+WAVE_BYTES = 2**30
+"""Bytes of a wave that a worker may hold, however large it is."""
 
 SHARE = 0.6
 """Share of a worker's memory that may be planned with."""
@@ -40,7 +40,7 @@ class Forecast(NamedTuple):
     images : int
         Most images that are in memory together.
     block_memory, wave_memory : int
-        Bytes in memory while a block is measured, and of the pixels of a wave.
+        Bytes in memory while a block is measured, and of a wave of several tiles in the memory of all workers beside that.
     vectors : int
         Nodes times pairs.
     stored : int
@@ -57,7 +57,7 @@ class Forecast(NamedTuple):
     tasks: int
 
 
-def forecast(tiling: Tiling, images: int, side: int, around: tuple[int, int], surfaces: int = 0) -> Forecast:
+def forecast(tiling: Tiling, images: int, side: int, around: tuple[int, int]) -> Forecast:
     """Predict what a run will need.
 
     Parameters
@@ -70,8 +70,6 @@ def forecast(tiling: Tiling, images: int, side: int, around: tuple[int, int], su
         Largest number of tiles along the side of a wave.
     around : (int, int)
         Pixels (reach) and nodes (margin) that are needed around a tile.
-    surfaces : int
-        Bytes that the matcher takes for the correlation surfaces of a node.
     """
     reach, margin = around
     s = tiling.spacing
@@ -84,8 +82,8 @@ def forecast(tiling: Tiling, images: int, side: int, around: tuple[int, int], su
     vectors = tiling.rows * tiling.columns * (tiling.pairs - sum(tiling.parts))
     return Forecast(
         images=images,
-        block_memory=int(pixels + results + nodes * surfaces),
-        wave_memory=int(HELD * images * wave_pixels(tiling, side, reach, margin) * PIXEL),
+        block_memory=int(pixels + results),
+        wave_memory=_held(tiling, images, side, around),
         vectors=vectors,
         stored=vectors * sum(_size(variable.dtype) for variable in (*MOTION, *VELOCITY)),
         tasks=(tiling.batches - tiling.first_batch) * tiling.tile_rows * tiling.tile_columns,
@@ -96,10 +94,20 @@ def _size(dtype: str) -> int:
     return {"float32": 4, "uint16": 2, "uint8": 1}[dtype]
 
 
+def _held(tiling: Tiling, images: int, side: int, around: tuple[int, int]) -> int:
+    return int(HELD * images * wave_pixels(tiling, side, *around) * PIXEL) if side > 1 else 0
+
+
+def worker_memory(ahead: Forecast, number: int, threads: int) -> int:
+    """Return the bytes that each of so many workers needs: for itself, for a block in each of its threads, and its part of a wave."""
+    return PROCESS + threads * ahead.block_memory + ahead.wave_memory // number
+
+
 def wave_side(tiling: Tiling, images: int, around: tuple[int, int], workers: Workers) -> int:
-    """Return the largest side of a wave, in tiles, whose pixels fit into a fair part of the workers' memory."""
-    limit = min(WAVE_BYTES, SHARE / 2 * workers.number * workers.memory)
+    """Return the largest side of a wave, in tiles, that fits into the workers' memory beside the blocks in work."""
     for side in range(LARGEST_SIDE, 1, -1):
-        if HELD * images * wave_pixels(tiling, side, *around) * PIXEL <= limit:
+        ahead = forecast(tiling, images, side, around)
+        fits = worker_memory(ahead, workers.number, workers.threads) <= SHARE * workers.memory
+        if fits and ahead.wave_memory <= workers.number * WAVE_BYTES:
             return side
     return 1

@@ -277,11 +277,21 @@ def scene_bytes(scenes: Sequence[Scene], asset: str, grids: Sequence[Grid], acce
         Bytes of the scene's own pixels, by scene id.
     """
     boxes = shapely.box(*np.array([grid.bounds for grid in grids]).T)
+    shares: dict[Frame, float] = {}
     known = {}
     for scene, frame in zip(scenes, frames_of(scenes, asset, access), strict=True):
-        outline = outline_of(frame, grids[0].crs)
-        near = boxes[shapely.intersects(shapely.box(*outline.bounds), boxes)] if outline.area else boxes[:0]
-        shared = float(shapely.area(shapely.intersection(outline, near)).sum())
-        share = shared / outline.area if shared else 0.0
-        known[scene.id] = share * frame.shape[0] * frame.shape[1] * frame.itemsize
+        if frame not in shares:
+            shares[frame] = _share_in(outline_of(frame, grids[0].crs), boxes)
+        known[scene.id] = shares[frame] * frame.shape[0] * frame.shape[1] * frame.itemsize
     return known
+
+
+def _share_in(outline: shapely.Geometry, boxes: np.ndarray) -> float:
+    """Return the share of an outline that lies in boxes; what lies in several counts several times."""
+    if not outline.area:
+        return 0.0
+    near = boxes[shapely.intersects(shapely.box(*outline.bounds), boxes)]
+    shapely.prepare(outline)
+    inside = shapely.contains(outline, near)
+    shared = shapely.area(near[inside]).sum() + shapely.area(shapely.intersection(outline, near[~inside])).sum()
+    return float(shared / outline.area)

@@ -6,8 +6,8 @@ import logging
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
-from itertools import groupby
+from datetime import date, datetime, timedelta
+from itertools import chain, groupby
 from typing import Any
 
 import shapely
@@ -63,12 +63,13 @@ def newest_scenes(scenes: Iterable[Scene], collections: Sequence[str] = ()) -> t
         order = collections.index(scene.collection) if scene.collection in collections else len(collections)
         return (*_processing(scene), -order, _generated(scene), scene.id)
 
-    groups: dict[tuple[str, str], list[Scene]] = {}
+    groups: dict[tuple[str, str, date], list[Scene]] = {}
     for scene in sorted(scenes, key=rank, reverse=True):
-        kept = groups.setdefault((scene.platform, scene.tile), [])
-        winner = next((other for other in kept if _same_acquisition(scene, other)), None)
+        days = [scene.time.date() + timedelta(days=k) for k in (0, -1, 1)]
+        near = chain.from_iterable(groups.get((scene.platform, scene.tile, day), ()) for day in days)
+        winner = next((other for other in near if _same_acquisition(scene, other)), None)
         if winner is None:
-            kept.append(scene)
+            groups.setdefault((scene.platform, scene.tile, days[0]), []).append(scene)
         else:
             log.info("scene %s (%s) gives way to %s (%s)", scene.id, scene.collection, winner.id, winner.collection)
     return tuple(sorted((scene for kept in groups.values() for scene in kept), key=lambda s: (s.time, s.id)))

@@ -16,7 +16,7 @@ from ftrack.batches import groups_of, images_in, order_pairs
 from ftrack.cleaning import clean_halo
 from ftrack.config import Workflow
 from ftrack.errors import Stop
-from ftrack.forecast import PROCESS, Forecast, forecast, wave_side
+from ftrack.forecast import Forecast, forecast, wave_side, worker_memory
 from ftrack.grid import Grid, node_grid, nodes_on
 from ftrack.lattice import choose_grid, scene_bytes
 from ftrack.match import halo_with, margin_of
@@ -28,6 +28,7 @@ from ftrack.scenes import find_scenes
 from ftrack.schema import ALGORITHM_VERSION, DAYS_PER_YEAR
 from ftrack.stable import stable_nodes
 from ftrack.stac import Scene, asset_of, read_scene
+from ftrack.stack import lean_scene
 from ftrack.tiling import Block, Tiling, Wave, batch_pairs, blocks_of, snap_to_nodes, wave_window, waves_of
 from ftrack.workers import size_workers
 
@@ -100,7 +101,7 @@ class Plan:
         """Numbers of pairs that earlier runs have published."""
         return tuple(part.pairs for part in self.earlier)
 
-    @property
+    @cached_property
     def reach(self) -> int:
         """Pixels that the matcher and the prefilter need around a node."""
         days = max((pair.temporal_baseline for pair in self.pairs), default=0.0)
@@ -155,9 +156,7 @@ class Plan:
         """What the run will need."""
         batches = range(self.tiling.first_batch, self.tiling.batches)
         images = max(len(images_in(group)) for batch in batches for group in self.groups_of(batch))
-        matcher = self.workflow.matcher
-        surfaces = 2 * len(matcher.chip_sizes) * (2 * matcher.search_radius + 1) ** 2
-        return forecast(self.tiling, images, self.wave_side, (self.reach, self.margin), surfaces)
+        return forecast(self.tiling, images, self.wave_side, (self.reach, self.margin))
 
 
 def make_plan(workflow: Workflow, scenes: Iterable[Scene] | None = None) -> Plan:
@@ -186,7 +185,7 @@ def make_plan(workflow: Workflow, scenes: Iterable[Scene] | None = None) -> Plan
         asset_of(scene, workflow.scenes.asset)
     area = workflow.scenes.area
     pairs = order_pairs(choose_pairs(found, workflow.pairs, area=area))
-    used = _scenes_in(found, pairs)
+    used = tuple(lean_scene(scene, workflow.scenes.asset, workflow.scenes.mask) for scene in _scenes_in(found, pairs))
     grid = snap_to_nodes(choose_grid(used, workflow.scenes.asset, area, workflow.grid, workflow.reading.access), workflow.matcher.spacing)
     refuse_large_chips(workflow, used, pairs, grid)
     plan = _after_published(Plan(workflow=workflow, scenes=used, pairs=pairs, grid=grid, versions=package_versions()))
@@ -286,7 +285,11 @@ def describe(plan: Plan) -> dict[str, Any]:
         "blocks": ahead.tasks,
         "waves": len(plan.waves),
         "workers": workers._asdict(),
-        "memory": {"block": ahead.block_memory, "wave": ahead.wave_memory, "worker": PROCESS + workers.threads * ahead.block_memory},
+        "memory": {
+            "block": ahead.block_memory,
+            "wave": ahead.wave_memory,
+            "worker": worker_memory(ahead, workers.number, workers.threads),
+        },
         "bytes_to_read": plan.bytes_to_read,
         "bytes_to_write": ahead.stored,
         "vectors": ahead.vectors,
@@ -313,7 +316,7 @@ def write_plan(plan: Plan) -> str:
         ],
         "scenes": [{"image_id": scene.image_id, "item": scene.item} for scene in plan.scenes],
     }
-    return json.dumps(values, sort_keys=True, indent=1, allow_nan=False)
+    return json.dumps(values, sort_keys=True, allow_nan=False)
 
 
 def read_plan(text: str, where: str = "plan.json") -> Plan:

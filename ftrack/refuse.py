@@ -13,7 +13,7 @@ from dask.utils import format_bytes
 
 from ftrack.config import Workflow
 from ftrack.errors import Stop
-from ftrack.forecast import PROCESS, SHARE, Forecast
+from ftrack.forecast import SHARE, Forecast, worker_memory
 from ftrack.grid import Grid
 from ftrack.lattice import frames_of, outline_of
 from ftrack.pairs import Pair
@@ -55,7 +55,7 @@ def refuse_large_chips(workflow: Workflow, scenes: Sequence[Scene], pairs: Seque
 
 def refuse_oversize(ahead: Forecast, workers: Workers) -> None:
     """Raise ``Stop`` if the blocks that a worker has at a time do not fit into its memory."""
-    need, room = PROCESS + workers.threads * ahead.block_memory, SHARE * workers.memory
+    need, room = worker_memory(ahead, workers.number, workers.threads), SHARE * workers.memory
     if need <= room:
         return
     raise Stop(

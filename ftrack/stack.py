@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC
 from typing import Annotated, Any, Literal, Self
 
@@ -22,7 +23,7 @@ from ftrack.reader import ExactWarpReader, Image, Layer, Quality
 from ftrack.scenes import group_images
 from ftrack.settings import Settings, nearest, option
 from ftrack.sources import SourceSettings
-from ftrack.stac import Scene, asset_of, number_of
+from ftrack.stac import Scene, asset_of, key_of, number_of
 
 __all__ = ["GridSettings", "MaskSettings", "StackSettings", "choose_grid", "open_stack"]
 
@@ -239,14 +240,9 @@ def _offset(scene: Scene, asset: str) -> float:
 
 def _quality(scene: Scene, mask: MaskSettings | None, settings: StackSettings) -> Quality | None:
     """Return the mask of a scene, or None if there is none."""
-    if mask is None:
+    name = _mask_of(scene, mask)
+    if mask is None or name is None:
         return None
-    name = mask.asset
-    if name == "auto":
-        found = [key for preset in PRESETS for key in scene.assets if _preset_name(key) == preset]
-        if not found:
-            return None
-        name = found[0]
     values, bits = mask.values, mask.bits
     if values is None and bits is None:
         kind, numbers = PRESETS[_preset_name(name)]
@@ -254,6 +250,20 @@ def _quality(scene: Scene, mask: MaskSettings | None, settings: StackSettings) -
     file = file_of(scene, name)
     check_href(file, settings.access)
     return Quality(file=file, values=tuple(values or ()), bits=sum(1 << bit for bit in set(bits or ())), grow=mask.grow)
+
+
+def _mask_of(scene: Scene, mask: MaskSettings | None) -> str | None:
+    """Return the name of the mask of a scene, None if there is none."""
+    if mask is None or mask.asset != "auto":
+        return mask.asset if mask else None
+    return next((key for preset in PRESETS for key in scene.assets if _preset_name(key) == preset), None)
+
+
+def lean_scene(scene: Scene, asset: str, mask: MaskSettings | None) -> Scene:
+    """Return a scene with nothing but the files that a stack reads: catalogues name dozens."""
+    keys = sorted({key_of(scene, name) for name in (asset, _mask_of(scene, mask)) if name is not None})
+    item = {**scene.item, "assets": {key: scene.item["assets"][key] for key in keys}, "links": []}
+    return replace(scene, assets={key: scene.assets[key] for key in keys}, item=item)
 
 
 def _preset_name(asset: str) -> str:

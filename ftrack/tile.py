@@ -14,7 +14,10 @@ from ftrack.schema import MOTION
 
 def filter_tile(images: np.ndarray, prefilter: ImageFilter) -> np.ndarray:
     """Filter every image of a tile: float32 (time, y, x) in and out, NaN = no data."""
-    return np.stack([filter_image(image, prefilter) for image in images]) if len(images) else images
+    filtered = np.empty(images.shape, np.float32)
+    for image, out in zip(images, filtered, strict=True):
+        out[:] = filter_image(image, prefilter)
+    return filtered
 
 
 def match_tile(

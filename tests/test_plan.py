@@ -13,13 +13,17 @@ import pytest
 from small_run import SHAPE, make_archive, make_workflow
 
 from ftrack.batches import IMAGES
-from ftrack.config import Workflow
+from ftrack.config import SceneSettings, Workflow
 from ftrack.errors import Stop
-from ftrack.forecast import LARGEST_SIDE, forecast, wave_side
-from ftrack.plan import describe, make_plan, read_plan, write_plan
+from ftrack.forecast import LARGEST_SIDE, forecast, wave_side, worker_memory
+from ftrack.grid import Grid
+from ftrack.plan import Plan, describe, make_plan, read_plan, write_plan
+from ftrack.refuse import refuse_oversize
 from ftrack.scenes import find_scenes
 from ftrack.tiling import BATCH, Tiling
 from ftrack.workers import Workers
+
+GRID = Grid(crs="EPSG:32622", resolution=10.0, left=500_000.0, top=7_700_000.0, height=5120, width=5120)
 
 
 @pytest.fixture(scope="module")
@@ -177,10 +181,26 @@ def test_a_full_disk_is_refused(workflow: Callable[..., Workflow], monkeypatch: 
 
 def test_waves_are_as_large_as_memory_allows() -> None:
     tiling = Tiling(8, 640, 640, 64, 64)
-    sides = [wave_side(tiling, images, (50, 6), Workers(2, 1, 4 * 2**30)) for images in (2, 20, 40, 100)]
+    sides = [wave_side(tiling, images, (50, 6), Workers(2, 1, 4 * 2**30)) for images in (2, 20, 40, 200)]
     assert sides == sorted(sides, reverse=True)
     assert sides[0] == LARGEST_SIDE and sides[-1] == 1
     assert wave_side(tiling, 10, (50, 6), Workers(1, 1, 2**28)) < wave_side(tiling, 10, (50, 6), Workers(8, 1, 2**33))
+
+
+def test_a_worker_of_two_gib_takes_a_batch_of_images_in_tiles_of_512_px() -> None:
+    plan = Plan(workflow=Workflow(scenes=SceneSettings(catalog="items.json", asset="nir")), scenes=(), pairs=(), grid=GRID)
+    tiling, around, small = Tiling(8, 640, 640, 64, BATCH), (plan.reach, plan.margin), Workers(1, 1, 2 * 2**30)
+    side = wave_side(tiling, IMAGES, around, small)
+    refuse_oversize(forecast(tiling, IMAGES, side, around), small)
+    with pytest.raises(Stop, match="a worker needs"):
+        refuse_oversize(forecast(tiling._replace(tile=256), IMAGES, 1, around), small)
+
+
+def test_a_wave_of_several_tiles_is_shared_by_the_workers() -> None:
+    ahead = forecast(Tiling(8, 640, 640, 64, BATCH), IMAGES, 2, (60, 6))
+    alone, shared = worker_memory(ahead, 1, 1), worker_memory(ahead, 4, 1)
+    assert alone - shared == pytest.approx(0.75 * ahead.wave_memory, abs=1)
+    assert worker_memory(ahead, 4, 2) - shared == ahead.block_memory
 
 
 def test_memory_does_not_grow_with_the_area_or_the_years() -> None:
