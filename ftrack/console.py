@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 ROWS = 40
 """Scenes that are listed unless all are asked for."""
+
+FAILURES = 10
+"""Blocks that fail of which each is told."""
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -77,11 +81,11 @@ def show_plan(plan: Mapping[str, Any], *, as_json: bool = False) -> None:
     days = f"{shortest:.4g} days" if shortest == longest else f"{shortest:.4g} to {longest:.4g} days"
     lines = {
         "images": f"{plan['images']} ({_several(plan['scenes'], 'scene')}), {plan['first_date']} to {plan['last_date']}",
-        "pairs": f"{plan['pairs']}, {days}",
+        "pairs": f"{plan['pairs']:,}, {days}",
         "area": size,
-        "nodes": f"{columns} x {rows}, every {grid['node_spacing']:g} m ({grid['spacing']} px)",
+        "nodes": f"{columns:,} x {rows:,}, every {grid['node_spacing']:g} m ({grid['spacing']} px)",
         "vectors": f"{plan['vectors']:,}",
-        "blocks": f"{plan['blocks']} ({', '.join(cut)}; a tile is {plan['tile']} px)",
+        "blocks": f"{plan['blocks']:,} ({', '.join(cut)}; a tile is {plan['tile']} px)",
         "workers": f"{workers['number']}, each with {_several(workers['threads'], 'thread')} and {format_bytes(workers['memory'])}",
         "memory": f"{format_bytes(memory['block'])} a block, {format_bytes(memory['worker'])} a worker",
         "to read": f"{format_bytes(plan['bytes_to_read'])} of pixels before compression",
@@ -116,30 +120,57 @@ def _several(count: int, one: str, many: str = "") -> str:
 @contextmanager
 def show_progress() -> Iterator[Listener]:
     """Show how a run goes: in a terminal a bar for each phase with rate and time left, else a line at every tenth."""
+    messages, tenths = _few_failures(), _each_tenth()
     if not err.is_terminal:
-        yield _tell_tenths
+
+        def tell(event: Event) -> None:
+            for line in filter(None, (messages(event), tenths(event))):
+                err.print(escape(line))
+
+        yield tell
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[pace]}"))
     with Progress(*columns, console=err) as progress:
         tasks: dict[str, TaskID] = {}
 
         def listen(event: Event) -> None:
+            message = messages(event)
             if event.kind == "phase":
-                tasks[event.phase] = progress.add_task(event.message or event.phase, total=event.total, completed=event.done, pace="")
+                tasks[event.phase] = progress.add_task(message or event.phase, total=event.total, completed=event.done, pace="")
                 return
-            if event.message:
-                progress.console.print(escape(event.message))
+            if message:
+                progress.console.print(escape(message))
             if event.phase in tasks:
                 progress.update(tasks[event.phase], completed=event.done, pace=_pace(event).removeprefix(", "))
 
         yield listen
 
 
-def _tell_tenths(event: Event) -> None:
-    if event.kind == "phase" or event.message:
-        err.print(escape(event.message))
-    if event.kind == "block" and event.total and 10 * event.done // event.total > 10 * (event.done - 1) // event.total:
-        err.print(f"{event.phase}: {event.done} of {event.total}{_pace(event)}")
+def _few_failures() -> Callable[[Event], str]:
+    """Return what finds the message of an event: of blocks that fail only the first few, since there may be thousands."""
+    number = itertools.count(1)
+
+    def message(event: Event) -> str:
+        failed = next(number) if event.kind == "block" and event.message else 0
+        if failed == FAILURES + 1:
+            return "more blocks fail; they are counted at the end"
+        return event.message if failed <= FAILURES else ""
+
+    return message
+
+
+def _each_tenth() -> Callable[[Event], str]:
+    """Return what makes a line of an event when another tenth of its phase is done."""
+    told: dict[str, int] = {}
+
+    def line(event: Event) -> str:
+        tenth = 10 * event.done // max(event.total, 1)
+        more = event.kind == "block" and tenth > told.get(event.phase, 0)
+        if more or event.kind == "phase":
+            told[event.phase] = tenth
+        return f"{event.phase}: {event.done} of {event.total}{_pace(event)}" if more else ""
+
+    return line
 
 
 def _pace(event: Event) -> str:

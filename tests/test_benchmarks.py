@@ -10,9 +10,14 @@ import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
 
-from benchmarks import accuracy, kernel, peers, report, scenes
+from benchmarks import accuracy, efficiency, kernel, peers, report, scale, scenes
 from benchmarks.engines import BASELINE, FULL, autorift_core, available_engines, in_threads
+from benchmarks.memory import write_archive
 from benchmarks.suite import tiles
+from ftrack.cluster import open_client
+from ftrack.config import ClusterSettings
+from ftrack.cube import open_cube
+from ftrack.plan import make_plan
 
 
 def test_nodes_keep_away_from_the_edges() -> None:
@@ -240,3 +245,26 @@ def test_the_suite_of_small_timings_runs(monkeypatch: pytest.MonkeyPatch) -> Non
     for kind in tiles.FILTERS:
         tiles.Prefilter().setup(kind)
     tiles.Tile().setup()
+
+
+def test_a_null_run_is_planned_and_driven_for_real(tmp_path: Path) -> None:
+    area = scale.Area(11.0, 6.0, 0.4)
+    listing, output = tmp_path / "items.json", tmp_path / "cube.zarr"
+    assert scale.write_items(listing, area, scale.NODE) == 2 * 2 * 14
+    plan = make_plan(scale.make_workflow(listing, f"file://{output}", area, null=True))
+    assert (len(plan.pairs), plan.tiling.tile_rows, plan.tiling.tile_columns) == (2 * 91, 2, 3)
+    assert scale.reads_of(plan)[0] == 1.0 and scale.build_seconds(plan) > 0
+    with open_client(ClusterSettings(kind="threads", threads=2)) as client:
+        run = scale.drive_null(plan, client, 0)
+    assert run["blocks"] == 2 * len(plan.blocks) and 0 < run["tasks"] < 1000
+    cube = open_cube(str(output))
+    assert int((cube["status"] == 0).sum()) == cube["status"].size
+    assert all(count > 8 for count in scale.requests_of_block(plan))
+
+
+def test_the_time_of_a_run_is_told_apart(tmp_path: Path) -> None:
+    listing = write_archive(tmp_path / "archive", 2, 256)
+    plan = efficiency.make_case(listing, tmp_path / "cube.zarr", 1, 1)
+    with open_client(ClusterSettings(kind="threads", threads=1)) as client:
+        found = efficiency.measure_run(plan, client, 1)
+    assert 0 < found["busy"] < 1 and found["writing"] > 0 and found["vectors_per_second"] > 0

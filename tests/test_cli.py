@@ -12,10 +12,12 @@ import xarray as xr
 from pyproj import Transformer
 from typer.testing import CliRunner, Result
 
+from ftrack import console
 from ftrack.cli import app
 from ftrack.cube import open_cube
 from ftrack.demo import demo_workflow
 from ftrack.grid import grid_of
+from ftrack.run import Event
 from ftrack.synthetic import TINY, Archive, simulate_archive
 
 COMMANDS = (
@@ -274,3 +276,15 @@ def test_a_job_is_submitted_watched_and_found(archive: Archive, tmp_path: Path) 
     assert "done" in listed.output and str(cube) in listed.output
     assert f"{cube} is finished" in ftrack("logs", cube, "-f").output
     assert "nothing behind" in ftrack("reap", cube).output
+
+
+def test_progress_tells_of_every_tenth_once_and_of_few_failures(capsys: pytest.CaptureFixture[str]) -> None:
+    with console.show_progress() as listen:
+        listen(Event("phase", "match", 0, 1000, message="measuring"))
+        for done in range(1, 501):
+            listen(Event("block", "match", done, 1000))
+        for number in range(200):
+            listen(Event("block", "match", 500, 1000, message=f"block {number} failed"))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "measuring" and len(lines) == 1 + 5 + console.FAILURES + 1
+    assert lines[5] == "match: 500 of 1000" and "counted at the end" in lines[-1]
