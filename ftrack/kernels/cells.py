@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +12,7 @@ from ftrack.kernels.boxes import LEVEL, fill_boxes, find_far, rows_to_remember
 from ftrack.kernels.chain import DOWN, FIRST, HEIGHT, RIGHT, SECOND, chain_for, chain_of_pixels
 from ftrack.kernels.gaps import PLANES
 from ftrack.kernels.layout import Layout
-from ftrack.kernels.moments import Chips, sum_flags
+from ftrack.kernels.moments import Chips
 from ftrack.kernels.products import offsets_for
 from ftrack.kernels.strip import BACK, CHIP, LINE, MASK, PLANE, RING, START, Gaps, Nodes, Places, Shape
 from ftrack.kernels.sweep import sweep_gaps, sweep_masked, sweep_strip
@@ -31,7 +31,7 @@ FEWEST = {PLAIN: 8, LEVELLED: 8, MASKED: 20, GAPPY: 8}
 FEW = 32
 """Nodes along the side of a cell where every node has a window of its own."""
 
-WASTE = 2.0
+WASTE = 3.0
 """A cell is cut in four where its windows together hold this many times the offsets of the largest."""
 
 
@@ -78,6 +78,7 @@ class Tables(NamedTuple):
     of_chip: np.ndarray
     lines: int
     ring: int
+    remember: np.ndarray
 
 
 Cell = tuple[int, int, int, int]
@@ -98,7 +99,8 @@ def tables_of(layout: Layout) -> Tables:
     table[:, BACK], table[:, RING] = np.maximum(down, 1), np.cumsum(down) - down
     table[:, CHIP] = -1
     table[of_chip, CHIP], table[of_chip, START] = np.arange(len(of_chip)), layout.starts
-    return Tables(table, *chain_of_pixels(chain, layout.side), of_chip, int(kept.sum()), int(down.sum()))
+    pixels, of_box = chain_of_pixels(chain, layout.side)
+    return Tables(table, pixels, of_box, of_chip, int(kept.sum()), int(down.sum()), rows_to_remember(pixels))
 
 
 def cut_cells(search: Search) -> list[tuple[Cell, np.ndarray]]:
@@ -162,20 +164,21 @@ def _images(tile: Tile) -> int:
 def _strips(cell: Cell, shape: Shape, tables: Tables, kind: int = PLAIN) -> list[tuple[int, int]]:
     """Cut the columns of a cell so that the sums of one strip stay in the processor's caches."""
     surface = {MASKED: 4 * PLANES, GAPPY: 8 * PLANES}.get(kind, 4) * shape.panels * shape.vectors * LANES * shape.bands * shape.group
-    most = int(np.clip(CACHE // (surface * (tables.ring + len(tables.of_chip))), FEWEST[kind], 64))
-    edges = (cell[2] + _edges(cell[3] - cell[2], most)).tolist()
-    return list(pairwise(edges))
+    most = min(max(CACHE // (surface * (tables.ring + len(tables.of_chip))), FEWEST[kind]), 64)
+    columns = cell[3] - cell[2]
+    pieces = -(-columns // most)
+    return list(pairwise(cell[2] + k * columns // pieces for k in range(pieces + 1)))
 
 
 def place_all(tile: Tile, cell: Cell, shape: Shape, tables: Tables) -> tuple[Places, int, int]:
     """Return where everything lies, the place of the differences of means, and the place behind the last thing."""
-    reach, chips, layout = shape.vectors * LANES, len(tables.of_chip), tile.layout
+    reach, chips, layout, largest = shape.vectors * LANES, len(tables.of_chip), tile.layout, int(tile.layout.counts[-1])
     line, parts = shape.group * reach, shape.panels * shape.bands
     height = shape.rows * shape.side + shape.bands * shape.group
     pitch = -(-(shape.columns * shape.side + shape.panels * reach) // LANES) * LANES
     most, few = (max(last - first for first, last in _strips(cell, shape, tables, kind)) for kind in (PLAIN, MASKED))
     nodes = chips * max(most, few) * shape.bands * shape.group
-    columns, masked = ((n - 1) * layout.step + int(layout.counts[-1]) for n in (most, few))
+    columns, masked = ((n - 1) * layout.step + largest for n in (most, few))
     sizes = [
         3 * _images(tile),
         chips * height * pitch,
@@ -188,8 +191,8 @@ def place_all(tile: Tile, cell: Cell, shape: Shape, tables: Tables) -> tuple[Pla
         3 * height * pitch,
         (len(tables.blocks) - 1) * height * pitch,
     ]
-    ends = np.cumsum([-(-size // LANES) * LANES + LANES for size in sizes])
-    mean, inverse, lines, ring, surface, highest, room, blocks, differences, end = ends.tolist()
+    ends = accumulate(-(-size // LANES) * LANES + LANES for size in sizes)
+    mean, inverse, lines, ring, surface, highest, room, blocks, differences, end = ends
     y, x = (cell[k] * layout.side * layout.step for k in (0, 2))
     (_, r_step), (_, s_step) = tile.r_valid.shape, tile.s_valid.shape
     r, s = y * r_step + x, tile.r_valid.size + (y + tile.far + shape.dy) * s_step + x + tile.far + shape.dx
@@ -255,7 +258,9 @@ def _measure_strip(tile: Tile, search: Search, what: tuple[Cell, np.ndarray, int
     chips = tile.chips._replace(valid=valid, total=total, scale=scale)
     span = search.span[cell[0] : cell[1], :, cell[2] : cell[3]] - np.array([shape.dy, shape.dy, shape.dx, shape.dx])[:, None]
     chosen = search.mode[here] == kind
-    weight = np.ascontiguousarray(chips.weight[(slice(None), *_blocks(cell, shape))])
+    weight = (
+        np.ascontiguousarray(chips.weight[(slice(None), *_blocks(cell, shape))]) if kind == LEVELLED else np.zeros((0, 0, 0), np.float32)
+    )
     for todo, levels, total, scale in _passes(tile, cell, shape, chips, span, chosen, kind):
         nodes = Nodes(mark_needed(todo, tables, tile.layout, shape), todo, span, levels, weight, total, scale)
         found = np.full((*todo.shape, 14), np.nan, np.float32)
@@ -344,8 +349,8 @@ def _level_of_secondary(tile: Tile, cell: Cell, shape: Shape) -> tuple[np.ndarra
 
 
 def _fill_boxes(numbers: np.ndarray, places: Places, table: np.ndarray, tables: Tables, kind: int) -> int:
-    remember = rows_to_remember(tables.pixels)
-    size = int(remember[:, 0].sum() + 1) * places.pitch + 2 * LANES
+    remember = tables.remember
+    size = int(remember[-1].sum() + 1) * places.pitch + 2 * LANES
     region = (places.s, places.s_step, places.height, places.pitch, places.mean, places.inverse)
     planes = np.full((len(tables.pixels), 2), -1)
     planes[tables.of_box[tables.of_chip], 0] = np.arange(len(tables.of_chip))
@@ -373,18 +378,6 @@ def _mark_far(tile: Tile, places: Places, mode: np.ndarray, span: np.ndarray) ->
         chosen = np.zeros(mode.shape[1:], np.bool_)
         find_far(tile.numbers, at, where, np.float32(LEVEL / (count * layout.side)), mode[c] == PLAIN, span, chosen)
         mode[c][chosen] = LEVELLED
-
-
-def summed(flags: np.ndarray) -> np.ndarray:
-    """Return how many flags lie above and to the left of every corner."""
-    total = np.zeros((flags.shape[0] + 1, flags.shape[1] + 1), np.int32)
-    sum_flags(flags, total)
-    return total
-
-
-def boxes_between(total: np.ndarray, top: np.ndarray, bottom: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Return how many flags lie in boxes, from ``summed``."""
-    return np.asarray(total[bottom, right] - total[top, right] - total[bottom, left] + total[top, left])
 
 
 def mark_needed(todo: np.ndarray, tables: Tables, layout: Layout, shape: Shape) -> np.ndarray:

@@ -17,16 +17,14 @@ from ftrack.kernels.cells import (
     Result,
     Search,
     Tile,
-    boxes_between,
     cut_cells,
     measure_cell,
     place_all,
     shape_of,
-    summed,
     tables_of,
 )
 from ftrack.kernels.layout import Layout, Peaks, Windows, everywhere
-from ftrack.kernels.moments import copy_valid, measure_chips
+from ftrack.kernels.moments import boxes_between, copy_valid, measure_chips, summed
 from ftrack.kernels.vectors import LANES
 
 __all__ = ["Peaks", "Windows", "everywhere", "find_peaks"]
