@@ -365,7 +365,7 @@ def memory(bench: Bench) -> list[Figure]:
         refused = 0
     except Stop:
         refused = 1
-    share = found["peak_of_a_worker_MB"] * 1e6 / 2**31
+    share = found["peak_of_a_process_MB"] * 1e6 / 2**31
     return [
         Figure(f"worker of 2 GiB, {found['pairs']} pairs, tiles of 512 px: peak", 100 * share, at_most=60, unit="%", digits=0),
         Figure("the same as predicted for a block", found["predicted_block_MB"], unit="MB", digits=0),

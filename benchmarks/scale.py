@@ -20,6 +20,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -40,7 +41,9 @@ from benchmarks.report import Figure, as_records, exit_code, show_figures, write
 from ftrack.batches import images_in
 from ftrack.config import Workflow
 from ftrack.plan import Plan, describe, make_plan, read_plan, write_plan
+from ftrack.records import Phase, Record
 from ftrack.run import Event, run_plan
+from ftrack.tally import Tally
 from ftrack.tasks import NO_FIT, finish_match, job_of, match_tasks, velocity_tasks
 from ftrack.workers import far_environment
 
@@ -53,6 +56,8 @@ OTHERS = 20
 """Files of a scene that nobody asks for; catalogues name that many."""
 
 TASKS, OVERHEAD, BUILD, GROWTH, READS = 20_000, 50.0, 2.0, 1.1, 1.15
+
+PHASES: tuple[Phase, ...] = ("match", "velocity")
 
 Result = TypeVar("Result")
 
@@ -283,6 +288,20 @@ def build_seconds(plan: Plan, waves: int = 5) -> float:
     )
 
 
+def tally_bytes(plan: Plan) -> int:
+    """Return the bytes that a driver keeps of all blocks of a plan when they are done."""
+    counts = {batch: (4096,) * len(plan.pairs_of(batch)) for batch in range(plan.tiling.batches)}
+    tracemalloc.start()
+    try:
+        tally = Tally(plan)
+        for block in plan.blocks:
+            for phase in PHASES:
+                tally.add(Record(phase=phase, block=block.id, run_id=plan.run_id, status="ok", measured=counts[block.batch]))
+        return tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+
+
 class CountingStore(WrapperStore[LocalStore]):
     """A store that counts what is asked of it."""
 
@@ -359,6 +378,7 @@ def measure(folder: Path, area: Area, blocks: int, workers: int = 2) -> tuple[li
         Figure("plan.json: reading", reading, unit="s", digits=1),
         Figure("plan.json", len(text) / 1e6, unit="MB", digits=1),
         Figure("memory of the driver, peak", run["driver_MB"], unit="MB", digits=0),
+        Figure("what the driver keeps of all blocks that are done", tally_bytes(plan) / 1e6, unit="MB", digits=1),
         Figure("memory of the scheduler, peak", run["scheduler_MB"], unit="MB", digits=0),
         Figure("processor time of the workers for a block", run["workers_ms"], unit="ms", digits=1),
         Figure("of which writing it", run["writing_ms"], unit="ms", digits=1),

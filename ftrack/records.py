@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
@@ -19,7 +19,7 @@ Phase = Literal["match", "velocity"]
 Outcome = Literal["ok", "empty", "failed"]
 
 AT_ONCE = 100
-"""Objects that are removed at the same time."""
+"""Objects that are read or removed at the same time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,25 +102,38 @@ def read_records(folder: str, run_id: str, earlier: Collection[str] = ()) -> dic
     Stop
         A record belongs to another run, or is not a record.
     """
-    found = [_parse(f"{folder}/{name}", content) for name, content in _contents(folder, "blocks/")]
-    found = [record for record in found if record.run_id not in earlier]
-    strange = [record.run_id for record in found if record.run_id != run_id]
-    if strange:
-        raise Stop(f"{folder} holds blocks of another run ({strange[0]}); choose another output, or remove that folder")
-    return {(record.phase, record.block): record for record in found}
+    return {(record.phase, record.block): record for record in each_record(folder, run_id, earlier)}
 
 
-def _contents(folder: str, prefix: str) -> list[tuple[str, bytes]]:
-    """Return names and contents of the JSON files below a prefix, sorted by name."""
+def each_record(folder: str, run_id: str, earlier: Collection[str] = ()) -> Iterator[Record]:
+    """Give the records of a run one after the other; see ``read_records``."""
+    for name, content in _contents(folder, "blocks/"):
+        record = _parse(f"{folder}/{name}", content)
+        if record.run_id in earlier:
+            continue
+        if record.run_id != run_id:
+            raise Stop(f"{folder} holds blocks of another run ({record.run_id}); choose another output, or remove that folder")
+        yield record
+
+
+def _contents(folder: str, prefix: str) -> Iterator[tuple[str, bytes]]:
+    """Give names and contents of the JSON files below a prefix, sorted by name."""
     store = store_at(folder, read_only=True)
 
-    async def collect() -> list[tuple[str, bytes]]:
-        names = sorted([name async for name in store.list_prefix(prefix) if name.endswith(".json")])
+    async def list_names() -> list[str]:
+        return sorted([name async for name in store.list_prefix(prefix) if name.endswith(".json")])
+
+    async def collect(names: list[str]) -> list[bytes]:
         found = await asyncio.gather(*(store.get(name, default_buffer_prototype()) for name in names))
-        return [(name, b"" if buffer is None else buffer.to_bytes()) for name, buffer in zip(names, found, strict=True)]
+        return [b"" if buffer is None else buffer.to_bytes() for buffer in found]
 
     with told_apart(folder):
-        return sync(collect())
+        names = sync(list_names())
+    for start in range(0, len(names), AT_ONCE):
+        some = names[start : start + AT_ONCE]
+        with told_apart(folder):
+            contents = sync(collect(some))
+        yield from zip(some, contents, strict=True)
 
 
 def remove(folder: str, name: str = "") -> None:

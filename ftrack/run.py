@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -20,12 +19,13 @@ from ftrack.drive import Outcome, drive, must, refuse_workers
 from ftrack.errors import FtrackError, Retry
 from ftrack.labels import images_of
 from ftrack.plan import Plan, write_plan
-from ftrack.records import Phase, Record, failure, read_records, remove, write_record
+from ftrack.records import Phase, Record, each_record, failure, remove, write_record
 from ftrack.refuse import published_run, refuse_other_output
 from ftrack.stable import stable_nodes
 from ftrack.store import put
-from ftrack.tasks import NO_FIT, Fit, fit_tasks, layout_of, match_tasks, motion_of, read_fits, velocity_tasks, write_fits
-from ftrack.tiling import Wave, region_of
+from ftrack.tally import Tally
+from ftrack.tasks import NO_FIT, Fit, Job, fit_tasks, job_of, layout_of, match_tasks, motion_of, read_fits, velocity_tasks, write_fits
+from ftrack.tiling import Block, Wave
 from ftrack.velocity import point_scale, shift_columns
 
 PHASES = {
@@ -34,8 +34,6 @@ PHASES = {
     "shift": "looking at stable ground",
     "velocity": "making velocity",
 }
-
-Records = dict[tuple[str, str], Record]
 
 
 class _Tried(NamedTuple):
@@ -120,6 +118,7 @@ class _Session(NamedTuple):
     client: Client
     threads: int
     tell: Listener
+    tally: Tally
 
 
 def run_plan(plan: Plan, client: Client, on_event: Listener = lambda event: None) -> Report:
@@ -149,9 +148,9 @@ def run_plan(plan: Plan, client: Client, on_event: Listener = lambda event: None
     if published_run(output) == plan.run_id:
         return _finished(plan, begun, on_event, f"{output} is finished; there is nothing to do")
     refuse_other_output(output, plan.folder, plan.run_id, plan.earlier[-1].run_id if plan.earlier else None)
-    session = _Session(plan, client, refuse_workers(client, plan.forecast), on_event)
+    threads = refuse_workers(client, plan.forecast)
     try:
-        return _make(session, begun)
+        return _make(_Session(plan, client, threads, on_event, _tally(plan)), begun)
     except FtrackError:
         # Another run of this plan, which was quicker, has removed what this one needs.
         if published_run(output) != plan.run_id:
@@ -165,28 +164,28 @@ def _make(session: _Session, begun: float) -> Report:
     ground = stable_nodes(plan.workflow.stable, plan.nodes).stable
     spec = spec_of(plan)
     _prepare(plan, spec)
-    records = _records(plan)
-    resumed = sum(_done(records, "match", block.id) for block in plan.blocks)
-    records |= _match(session, records)
-    fits = _fit(session, records, ground)
-    records |= _convert(session, records, fits)
-    if all(_done(records, "velocity", block.id) for block in plan.blocks):
+    tally = session.tally
+    resumed = sum(tally.has("match", block) for block in plan.blocks)
+    _match(session)
+    fits = _fit(session, ground)
+    _convert(session, fits)
+    if all(tally.has("velocity", block) for block in plan.blocks):
         if published_run(output) == plan.run_id:
             return _finished(plan, begun, session.tell, f"{output} has been finished by another run of this plan")
-        _publish(plan, spec, [fit for batch in sorted(fits) for fit in fits[batch]], records, ground)
+        _publish(session, spec, [fit for batch in sorted(fits) for fit in fits[batch]], ground)
         session.tell(Event("published", done=len(plan.blocks), total=len(plan.blocks), message=f"{output} is finished"))
-    return _report(plan, records, resumed, begun)
+    return _report(plan, tally, resumed, begun)
 
 
 def _finished(plan: Plan, begun: float, tell: Listener, message: str) -> Report:
     """Report a cube that is published already."""
     _tidy(plan)
     tell(Event("unchanged", message=message))
-    return _report(plan, _records(plan), len(plan.blocks), begun)
+    return _report(plan, _tally(plan), len(plan.blocks), begun)
 
 
-def _records(plan: Plan) -> Records:
-    return read_records(plan.folder, plan.run_id, {part.run_id for part in plan.earlier})
+def _tally(plan: Plan) -> Tally:
+    return Tally(plan, each_record(plan.folder, plan.run_id, {part.run_id for part in plan.earlier}))
 
 
 def spec_of(plan: Plan) -> CubeSpec:
@@ -214,89 +213,100 @@ def _prepare(plan: Plan, spec: CubeSpec) -> None:
         stage_cube(plan.workflow.output, layout, spec)
 
 
-def _match(session: _Session, records: Records) -> Records:
+def _match(session: _Session) -> None:
     """Measure what has not been measured yet: wave by wave, then again block by block what has failed, as long as that may help."""
-    plan = session.plan
-    jobs = {b: first_job(plan, b, records.get(("match", b.id))) for b in plan.blocks if not _done(records, "match", b.id)}
-    whole = {block: job for block, job in jobs.items() if is_whole(job)}
-    waves = [(wave, {block: whole[block] for block in wave.blocks if block in whole}) for wave in plan.waves]
-    found = _work(session, "match", (match_tasks(plan, wave, some) for wave, some in waves if some), len(whole))
+    plan, tally = session.plan, session.tally
+    partial = {b: job for b in plan.blocks if (r := tally.record_of("match", b)) is not None and not is_whole(job := first_job(plan, b, r))}
+    whole = {b for b in plan.blocks if not tally.has("match", b) and b not in partial}
+    waves = ((wave, {block: job_of(plan, block) for block in wave.blocks if block in whole}) for wave in plan.waves)
+    _work(session, "match", (match_tasks(plan, wave, some) for wave, some in waves if some), len(whole))
     alone = {wave.blocks[0] for wave in plan.waves if len(wave.blocks) == 1}
-    again = {b: n for b, j in whole.items() if (n := next_job(plan, b, j, found["match", b.id], alone=b in alone)) is not None}
-    todo = {block: job for block, job in jobs.items() if block not in whole} | again
+    todo = partial | _next_jobs(session, {b: job_of(plan, b) for b in whole if not tally.has("match", b)}, alone)
     while todo:
         tried = {block.id: _Tried(job.attempt, lost_with(plan, block, job)) for block, job in todo.items()}
         single = (match_tasks(plan, Wave(b.batch, b.row, b.column, 1, 1), {b: job}) for b, job in todo.items())
-        found |= _work(session, "match", single, len(todo), tried)
-        todo = {b: n for b, j in todo.items() if (n := next_job(plan, b, j, found["match", b.id], alone=True)) is not None}
-    return found
+        _work(session, "match", single, len(todo), tried)
+        todo = _next_jobs(session, todo, set(todo))
 
 
-def _fit(session: _Session, records: Records, stable: np.ndarray | None) -> dict[int, list[Fit]]:
+def _next_jobs(session: _Session, tried: Mapping[Block, Job], alone: Collection[Block]) -> dict[Block, Job]:
+    """Return what to try after some jobs; those that are in ``alone`` have been tried alone."""
+    failed = ((block, job, session.tally.record_of("match", block)) for block, job in tried.items())
+    found = ((b, next_job(session.plan, b, job, record, alone=b in alone)) for b, job, record in failed if record is not None)
+    return {block: job for block, job in found if job is not None}
+
+
+def _fit(session: _Session, stable: np.ndarray | None) -> dict[int, list[Fit]]:
     """Return what stable ground says of the pairs of every batch that has been measured as a whole."""
-    plan, tell = session.plan, session.tell
-    missing = {block.batch for block in plan.blocks if not _done(records, "match", block.id)}
+    plan, tally = session.plan, session.tally
+    missing = {block.batch for block in plan.blocks if not tally.has("match", block)}
     whole = [batch for batch in range(plan.tiling.first_batch, plan.tiling.batches) if batch not in missing]
     if stable is None:
         return {batch: [NO_FIT] * len(plan.pairs_of(batch)) for batch in whole}
     fits = {batch: known for batch in whole if (known := read_fits(plan.folder, batch)) is not None}
     count = plan.tiling.batches - plan.tiling.first_batch
-    tell(Event("phase", "shift", len(fits), count, message=PHASES["shift"]))
-    ground = delayed(stable, pure=True)
-    for batch in [batch for batch in whole if batch not in fits]:
-        parts = _must_all(session, partial(fit_tasks, plan, batch, ground))
-        fits[batch] = [fit for first in sorted(parts, key=int) for fit in parts[first]]
-        write_fits(plan.folder, batch, fits[batch])
+    session.tell(Event("phase", "shift", len(fits), count, message=PHASES["shift"]))
+    for batch, fitted in _fit_batches(session, [batch for batch in whole if batch not in fits], delayed(stable, pure=True)):
+        fits[batch] = fitted
+        write_fits(plan.folder, batch, fitted)
         session.tell(Event("block", "shift", len(fits), count))
     return fits
 
 
-def _must_all(session: _Session, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the results of tasks that all have to be there; those that fail for reasons that may pass are done again."""
-    results: dict[str, Any] = {}
+def _fit_batches(session: _Session, batches: Sequence[int], ground: Any) -> Iterator[tuple[int, list[Fit]]]:
+    """Fit the shifts of batches and give each when it is whole; what fails for reasons that may pass is done again."""
+    parts: dict[int, dict[str, list[Fit]]] = {batch: {} for batch in batches}
+    wanted: dict[int, int] = {}
+
+    def tasks_of(batch: int) -> dict[str, Any]:
+        tasks = fit_tasks(session.plan, batch, ground)
+        wanted[batch] = len(tasks)
+        return {f"{batch} {first}": task for first, task in tasks.items() if first not in parts[batch]}
+
     for attempt in range(1, ATTEMPTS + 1):
-        group = {name: task for name, task in make().items() if name not in results}
-        with closing(drive(session.client, [group] if group else [], 1)) as outcomes:
+        groups = (tasks_of(batch) for batch in list(parts))
+        with closing(drive(session.client, groups, 2 * session.threads)) as outcomes:
             for outcome in outcomes:
-                if attempt == ATTEMPTS or not isinstance(outcome.error, Retry):
-                    results[outcome.name] = must(outcome)
-    return results
+                if attempt < ATTEMPTS and isinstance(outcome.error, Retry):
+                    continue
+                batch, first = outcome.name.split()
+                found = parts[int(batch)]
+                found[first] = must(outcome)
+                if len(found) == wanted[int(batch)]:
+                    yield int(batch), [fit for part in sorted(found, key=int) for fit in found[part]]
+                    del parts[int(batch)]
 
 
-def _convert(session: _Session, records: Records, fits: Mapping[int, list[Fit]]) -> Records:
+def _convert(session: _Session, fits: Mapping[int, list[Fit]]) -> None:
     """Turn displacement into velocity where it is known what stable ground says of all pairs of a batch."""
-    plan = session.plan
-    todo = [block for block in plan.blocks if block.batch in fits and not _done(records, "velocity", block.id)]
-    found: Records = {}
+    plan, tally = session.plan, session.tally
+    todo = [block for block in plan.blocks if block.batch in fits and not tally.has("velocity", block)]
     for attempt in range(1, ATTEMPTS + 1):
         if not todo:
             break
         tried = {block.id: _Tried(attempt) for block in todo} if attempt > 1 else None
-        found |= _work(session, "velocity", (velocity_tasks(plan, b, fits[b.batch], attempt) for b in todo), len(todo), tried)
-        todo = [block for block in todo if found["velocity", block.id].passing]
-    return found
+        _work(session, "velocity", (velocity_tasks(plan, b, fits[b.batch], attempt) for b in todo), len(todo), tried)
+        todo = [block for block in todo if (record := tally.record_of("velocity", block)) is not None and record.passing]
 
 
 def _work(
     session: _Session, phase: Phase, groups: Iterable[Mapping[str, Any]], count: int, tried: Mapping[str, _Tried] | None = None
-) -> Records:
-    """Compute blocks, tell of each, and record those that failed (the others record themselves)."""
-    plan, client, threads, tell = session
+) -> None:
+    """Compute blocks, tell of each, count it, and record those that failed (the others record themselves)."""
+    plan, client, threads, tell, tally = session
     total = len(plan.blocks)
     done, begun = total - count, time.monotonic()
-    found: Records = {}
     tell(Event("phase", phase, done, total, message=PHASES["again" if tried else phase]))
     # A block that has failed twice may be what kills the workers: nothing else is then under way with it.
     waiting = 1 if tried and min(block.attempt for block in tried.values()) > 2 else 2 * threads
     with closing(drive(client, groups, waiting)) as outcomes:
         for number, outcome in enumerate(outcomes, 1):
             record = outcome.value if outcome.error is None else _failed(plan, phase, outcome, (tried or {}).get(outcome.name, _Tried()))
-            found[phase, record.block] = record
+            tally.add(record)
             done += record.done
             rate = number / max(time.monotonic() - begun, 1e-6)
             message = "" if record.done else f"block {record.block} failed: {record.reason}"
             tell(Event("block", phase, done, total, record, rate, (count - number) / rate, message))
-    return found
 
 
 def _failed(plan: Plan, phase: Phase, outcome: Outcome, tried: _Tried) -> Record:
@@ -309,20 +319,16 @@ def _failed(plan: Plan, phase: Phase, outcome: Outcome, tried: _Tried) -> Record
     return record
 
 
-def _done(records: Records, phase: str, block: str) -> bool:
-    record = records.get((phase, block))
-    return record is not None and record.done
-
-
-def _publish(plan: Plan, spec: CubeSpec, fits: list[Fit], records: Records, stable: np.ndarray | None) -> None:
+def _publish(session: _Session, spec: CubeSpec, fits: list[Fit], stable: np.ndarray | None) -> None:
     """Write what describes pairs and nodes, then the root, and remove what is no longer needed."""
+    plan = session.plan
     output, nodes = plan.workflow.output, plan.nodes
     scale = point_scale(nodes)
     layout = layout_of(plan.folder, len(plan.earlier))
     days = np.array([pair.temporal_baseline for pair in plan.pairs[sum(plan.parts) :]])
     centre = float(scale[nodes.height // 2, nodes.width // 2])
     per_pair = shift_columns([fit.shift for fit in fits], days, plan.grid.resolution, centre)
-    per_pair["roi_valid_percentage"] = 100 * _measured(plan, records) / (nodes.height * nodes.width)
+    per_pair["roi_valid_percentage"] = 100 * session.tally.measured / (nodes.height * nodes.width)
     per_node = {"scale_factor": scale} if stable is None else {"scale_factor": scale, "stable": stable}
     write_coords(output, spec, per_pair, per_node, layout=layout)
     publish_cube(output, spec, layout=layout)
@@ -337,28 +343,16 @@ def _tidy(plan: Plan) -> None:
         remove(plan.folder, "layout")
 
 
-def _measured(plan: Plan, records: Records) -> np.ndarray:
-    """Return how many nodes were measured of every pair of this run."""
-    first = plan.tiling.ranges[-1][0]
-    counts = np.zeros(len(plan.pairs) - sum(plan.parts), int)
-    for block in plan.blocks:
-        record = records.get(("match", block.id))
-        if record is not None and record.done:
-            places = region_of(plan.tiling, block).pairs
-            counts[places.start - first : places.stop - first] += record.measured
-    return counts
-
-
-def _report(plan: Plan, records: Records, resumed: int, begun: float) -> Report:
-    wanted = [records[phase, block.id] for block in plan.blocks for phase in ("match", "velocity") if (phase, block.id) in records]
+def _report(plan: Plan, tally: Tally, resumed: int, begun: float) -> Report:
+    phases: tuple[Phase, ...] = ("match", "velocity")
     return Report(
         run_id=plan.run_id,
         output=plan.workflow.output,
         published=published_run(plan.workflow.output) == plan.run_id,
         blocks=len(plan.blocks),
         resumed=resumed,
-        empty=sum(record.status == "empty" for record in wanted if record.phase == "match"),
-        failed=tuple(record for record in wanted if record.status == "failed"),
-        measured=int(_measured(plan, records).sum()),
+        empty=tally.empty,
+        failed=tuple(record for block in plan.blocks for phase in phases if (record := tally.record_of(phase, block)) is not None),
+        measured=int(tally.measured.sum()),
         seconds=time.monotonic() - begun,
     )
