@@ -127,7 +127,7 @@ def test_from_a_rectangle_to_a_velocity_map(browser: Browser, server: str, folde
 
 
 def test_a_run_is_paused_found_again_after_a_reload_and_cancelled(browser: Browser, server: str, folder: Path) -> None:
-    slow = {**json.loads((folder / "runs.yaml").read_text()), "run": {"tile": 32}}
+    slow = {**json.loads((folder / "runs.yaml").read_text()), "run": {"tile": 64}}
     slow["matcher"] = {"chip_sizes": [16, 32], "search_radius": 24}
     slow["pairs"] = {"max_days": 60}
     (folder / "runs.yaml").write_text(json.dumps(slow))
@@ -167,7 +167,7 @@ def test_everything_is_reached_with_the_keyboard(browser: Browser, server: str) 
     for _ in range(60):
         page.keyboard.press("Tab")
         reached.append(page.evaluate(NAME_OF_FOCUS))
-    for name in ("2  What there is", "map", "go to", "area", "catalogue", "from", "max cloud", "asset", "Search"):
+    for name in ("2 What there is", "Mercator", "go to", "area", "catalogue", "from", "max cloud", "asset", "Search"):
         assert any(name in text for text in reached), (name, reached)
     page.get_by_role("button", name="Search", exact=True).focus()
     page.keyboard.press("Enter")
