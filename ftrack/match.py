@@ -160,7 +160,7 @@ def clean_array(values: da.Array, outliers: Outliers, fill: Fill) -> da.Array:
         clean_tile, merged, outliers=outliers, fill=fill, depth={0: 0, 1: 0, 2: depth[0], 3: depth[1]}, boundary=_outside(4),
         trim=True, allow_rechunk=False, dtype=np.float32, meta=np.empty((0, 0, 0, 0), np.float32),
     )  # fmt: skip
-    return overlapped
+    return overlapped.rechunk(values.chunks) if merged.chunks != values.chunks else overlapped
 
 
 def _match_block(

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -96,6 +97,9 @@ def new_page(browser: Browser, address: str) -> Page:
 
 
 def picture_of(page: Page, name: str) -> None:
-    """Keep a screenshot among the artefacts."""
+    """Keep a screenshot among the artefacts, and a small copy where ``FTRACK_PICTURES`` says, which is how those of the README are made."""
     PICTURES.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=PICTURES / f"{name}.png")
+    if (folder := os.environ.get("FTRACK_PICTURES")) and name.startswith("voila-"):
+        small = Image.open(PICTURES / f"{name}.png").convert("RGB").quantize(96)
+        small.save(Path(folder) / f"{name.replace('voila', 'panel')}.png", optimize=True)

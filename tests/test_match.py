@@ -158,6 +158,9 @@ def test_chunks_smaller_than_the_halo_are_joined_and_given_back() -> None:
     parts = match_stack(STACK.chunk({"y": 8, "x": 80}), [PAIR], MATCHER)
     assert parts.dx.data.chunks[1:] == ((1,) * (whole.sizes["y"]), (10, 10, 9)) or parts.dx.data.numblocks == (1, 25, 3)
     xr.testing.assert_identical(parts.compute(), whole)
+    cleaned = clean(parts)
+    assert cleaned.dx.data.chunks == parts.dx.data.chunks
+    xr.testing.assert_identical(cleaned.compute(), clean(whole).compute())
 
 
 def test_a_pair_that_is_not_in_the_stack_is_refused() -> None:

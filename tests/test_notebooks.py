@@ -51,3 +51,12 @@ def test_a_cube_is_read_drawn_averaged_and_exported(cube: Path, tmp_path: Path, 
     assert np.median(bands["vx"][known]) == pytest.approx(1.3 * per_year, abs=0.05 * per_year)
     assert np.median(bands["vy"][known]) == pytest.approx(0.7 * per_year, abs=0.05 * per_year)
     assert np.all(bands["vx_error_low"][known] <= bands["vx_error_high"][known] * 1.0001)
+
+
+def test_the_panel_opens_on_the_scenes_of_its_archive(tmp_path: Path) -> None:
+    notebook = nbformat.read(FOLDER / "panel.ipynb", as_version=4)
+    for cell in notebook.cells:
+        cell.source = cell.source.replace('simulate_archive("archive")', 'simulate_archive("archive", ft.synthetic.TINY)')
+    NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    shown = notebook.cells[-1].outputs[-1]["data"]
+    assert "application/vnd.jupyter.widget-view+json" in shown
