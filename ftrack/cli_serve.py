@@ -65,6 +65,7 @@ def serve(
         notebook = Path(place) / "panel.ipynb"
         notebook.write_text(json.dumps(NOTEBOOK))
         options = ["--no-browser", f"--port={port}", f"--Voila.ip={host}"]
+        options += [f"--MappingKernelManager.{name}" for name in ("cull_idle_timeout=600", "cull_interval=60")]
         options += ["--Voila.auto_token=True"] if secret else []
         console.out.print(f"the panel is at {address}", soft_wrap=True)
         code = subprocess.run([sys.executable, "-m", "voila", str(notebook), *options], env=environment, check=False).returncode

@@ -12,6 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -81,5 +82,9 @@ def test_the_page_asks_for_its_token(tmp_path: Path) -> None:
         assert status_of(f"http://127.0.0.1:{port}/") in (401, 403)
         assert status_of(f"http://127.0.0.1:{port}/?token=sesame") == 200
     finally:
-        os.killpg(server.pid, signal.SIGINT)
-        server.wait(20)
+        os.killpg(server.pid, signal.SIGTERM)
+        try:
+            server.wait(20)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGKILL)

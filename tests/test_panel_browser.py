@@ -15,6 +15,7 @@ from panel_server import CHROMIUM, chromium, jupyter_at, new_page, picture_of, w
 from playwright.sync_api import Browser, Page, expect
 
 import ftrack as ft
+from ftrack.view.panel.where import OWN
 
 if not Path(CHROMIUM).exists():
     pytest.skip("there is no Chromium", allow_module_level=True)
@@ -124,7 +125,38 @@ def test_from_a_rectangle_to_a_velocity_map(browser: Browser, server: str, folde
     assert written.scenes.leave_out and written.scenes.area is not None
     cube = ft.open_cube(written.output)
     assert cube.sizes["mid_date"] == len(ft.make_plan(written).pairs)
+    to_step(page, 5)
+    page.locator(".leaflet-image-layer").wait_for()
+    page.mouse.click(*centre_of_map(page))
+    said(page, "m/yr, ")
+    page.locator(".ftrack-step img[alt^='series']").wait_for()
+    picture_of(page, f"{through}-see")
+    to_step(page, 7)
+    press(page, "CSV")
+    said(page, "is written")
+    picture_of(page, f"{through}-save")
     page.close()
+
+
+def test_a_first_map_takes_less_than_a_minute_and_eight_clicks(browser: Browser, server: str, folder: Path) -> None:
+    write_notebook(folder / "first.ipynb", "import ftrack as ft\npanel = ft.Panel('first.yaml', background='')\npanel")
+    begun = time.perf_counter()
+    page = open_panel(browser, server, "first", "voila")
+    page.get_by_label("catalogue").select_option(label=OWN)  # two clicks, which the page does not see
+    page.get_by_label("address").click()
+    page.keyboard.type(str(folder / "archive"))
+    press(page, "Search")
+    said(page, "5 scenes from")
+    to_step(page, 4)
+    said(page, "It can start")
+    press(page, "Start")
+    said(page, "vectors. Look at the map", 120)
+    to_step(page, 5)
+    page.locator(".leaflet-image-layer").wait_for()
+    seconds, clicks = time.perf_counter() - begun, 2 + page.evaluate("window.clicks")
+    page.close()
+    print(f"a first map after {seconds:.0f} s and {clicks} clicks")
+    assert clicks <= 8 and seconds < 60
 
 
 def test_a_run_is_paused_found_again_after_a_reload_and_cancelled(browser: Browser, server: str, folder: Path) -> None:
