@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import shapely
+import shapely.geometry
 
 import ftrack as ft
 from ftrack.config import read_workflow
@@ -227,6 +228,15 @@ def test_a_run_that_cannot_be_says_why(panel: Panel) -> None:
     panel.state.put("cluster", "address", value="http://127.0.0.1:9")
     running.connect()
     assert running.where_said.kind == "error" and "is it running" in running.where_said.text
+
+
+def test_outlines_and_flow_lines_are_on_the_map(archive: Archive, tmp_path: Path) -> None:
+    line = shapely.LineString([(-50.0, 69.2), (-49.9, 69.21)])
+    made = Panel(tmp_path / "panel.yaml", background="", outlines=archive.glacier_outline, flowlines=line)
+    (outline,), (flow,) = made.state.layer("outlines").layers, made.state.layer("flowlines").layers
+    assert shapely.geometry.shape(outline.data["geometry"]).equals(ft.scenes.read_area(archive.glacier_outline))
+    assert shapely.geometry.shape(flow.data["geometry"]).equals(line)
+    assert made.state.layer("outlines") in made.state.map.layers
 
 
 def test_the_map_changes_its_projection_and_keeps_its_layers(panel: Panel) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import ipyleaflet
@@ -94,15 +95,20 @@ class Where(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         said = self.state.value("scenes", "catalog")
         names = [name for name in self.catalog.options if PRESETS.get(name, {}).get("scenes", {}).get("catalog", name) == said]
         self.catalog.value = names[0] if names else OWN if said and OWN in self.catalog.options else self.catalog.options[0]
-        self.address.value = said or ""
+        self.address.value = self._short(said or "")
         self.address_row = labelled("address", self.address)
         self.address_row.layout.display = "" if self.catalog.value == OWN else "none"
         span = read_dates(self.state.value("scenes", "dates"))
         self.begin.value, self.end.value = (end and end.date() for end in span)
         area = self.state.value("scenes", "area")
-        self.box.value = ", ".join(f"{side:g}" for side in area) if isinstance(area, list | tuple) else area or ""
+        self.box.value = ", ".join(f"{side:g}" for side in area) if isinstance(area, list | tuple) else self._short(area or "")
         if said is None:
             self._choose_catalogue()
+
+    def _short(self, place: str) -> str:
+        """Return a path relative to the workflow file, which is how it is read, if it lies below the file's folder."""
+        folder = self.state.file.absolute().parent
+        return str(Path(place).relative_to(folder)) if place.startswith(f"{folder}/") else place
 
     def _wire(self) -> None:
         state = self.state
@@ -157,21 +163,22 @@ class Where(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
             given = get()
             if given in (None, ""):
                 return self.state.put("scenes", "area", value=None)
-            self._refuse(given)
+            given = self._placed(given)
             self._keep(read_area(given), given, move)
         except Stop as error:
             tell(self.area_said, error)
         return None
 
-    def _refuse(self, given: Any) -> None:
-        """Refuse text that is neither four numbers nor, where that is allowed, the path of a file."""
+    def _placed(self, given: Any) -> Any:
+        """Return an area; text has to be four numbers or, where that is allowed, a path, which is relative to the workflow file."""
         if not isinstance(given, str):
-            return
+            return given
         numbers = re.findall(r"[^\s,\[\]()]+", given) if re.fullmatch(r"[\s\d.,eE+\-()\[\]]+", given) else None
         if numbers is not None and len(numbers) != 4:
             raise Stop(f"these are {len(numbers)} numbers: write west, south, east, north in degrees, such as -50, 69, -49, 69.4")
         if numbers is None and not self.state.limits.own_files:
             raise Stop("write west, south, east, north in degrees, or upload a GeoJSON file")
+        return given if numbers or "://" in given else str(self.state.file.absolute().parent / Path(given).expanduser())
 
     def _keep(self, area: shapely.Geometry, given: Any, move: bool) -> None:
         size, most = ground_area(area), self.state.limits.area
@@ -188,7 +195,8 @@ class Where(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         else:
             self.state.put("scenes", "area", value=given)
         parts = getattr(area, "geoms", [area])
-        self.draw.data = [{"type": "Feature", "properties": {}, "geometry": shapely.geometry.mapping(part)} for part in parts]
+        style = {"style": {"color": AREA, "weight": 2, "fillOpacity": 0.08}}
+        self.draw.data = [{"type": "Feature", "properties": style, "geometry": shapely.geometry.mapping(part)} for part in parts]
         west, south, east, north = area.bounds
         self.area_said.say(f"{size:,.0f} km², from {lat_lon(south, west, 2)} to {lat_lon(north, east, 2)}", "ok")
         self._place_tools()
@@ -231,12 +239,11 @@ class Where(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
 
     def search(self) -> None:
         """Search the catalogue; what is left out by hand stays in the list."""
-        values = {**self.state.value("scenes", default={}), "leave_out": ()}
         try:
-            wanted = SceneSettings.read(values)
+            wanted = self.state.workflow.scenes.model_copy(update={"leave_out": ()})
         except Stop as error:
             return self.search_said.say(
-                str(error).replace("catalog: this setting is needed", "say which catalogue: type its path"), "error"
+                str(error).replace("scenes.catalog: this setting is needed", "say which catalogue: type its path"), "error"
             )
         self.search_said.say("searching ...", "busy")
         return self.state.later(lambda: _search(wanted), self._found, self.search_said)
