@@ -161,7 +161,7 @@ def test_a_first_map_takes_less_than_a_minute_and_eight_clicks(browser: Browser,
 
 def test_a_run_is_paused_found_again_after_a_reload_and_cancelled(browser: Browser, server: str, folder: Path) -> None:
     slow = {**json.loads((folder / "runs.yaml").read_text()), "run": {"tile": 64}}
-    slow["matcher"] = {"chip_sizes": [16, 32], "search_radius": 24}
+    slow["matcher"] = {"chip_sizes": [16, 32], "search_radius": 40}
     slow["pairs"] = {"max_days": 60}
     (folder / "runs.yaml").write_text(json.dumps(slow))
     page = open_panel(browser, server, "runs", "voila")
@@ -173,13 +173,13 @@ def test_a_run_is_paused_found_again_after_a_reload_and_cancelled(browser: Brows
     page.reload()
     page.locator(".ftrack-panel .leaflet-container").wait_for()
     to_step(page, 4)
-    said(page, "at first sight")
-    picture_of(page, "voila-run")
+    said(page, "running, measuring displacement")
     press(page, "Pause")
     said(page, "paused; Resume goes on")
     assert ft.open_job(str(folder / "runs.zarr")).status().state == "cancelled"
     press(page, "Resume")
-    said(page, "running, measuring displacement")
+    said(page, "at first sight", 90)
+    picture_of(page, "voila-run")
     press(page, "Cancel")
     said(page, "cancelled; what is finished is kept")
     assert ft.open_job(str(folder / "runs.zarr")).status().state == "cancelled"
