@@ -10,8 +10,10 @@ from pydantic import field_validator
 from ftrack.kernels.choose import fit_peaks, judge_chips
 from ftrack.kernels.deform import REACH
 from ftrack.kernels.find import find_peaks
-from ftrack.kernels.layout import Layout, Peaks, Windows, lay_out
+from ftrack.kernels.layout import Peaks, Windows, lay_out
+from ftrack.matchers.cut import cut, windows_around
 from ftrack.matchers.deformation import Peaked, scales_of, solve_tile
+from ftrack.matchers.guide import AROUND, Sight, factor_of, look_ahead, reach_of, search
 from ftrack.matchers.protocol import Prior
 from ftrack.schema import Status
 from ftrack.settings import Settings, option
@@ -24,6 +26,7 @@ class NCC(Settings):
     chip_sizes: tuple[int, ...] = option((32, 64), "sides of the chips, even; the smallest that is certain is taken", unit="px")
     spacing: int = option(8, "distance between nodes", unit="px", ge=1, le=512)
     search_radius: int = option(16, "largest displacement tried around the expected one, in x and y", unit="px", ge=1, le=256)
+    search: Literal["full", "guided"] = option("full", "everywhere in the radius, or closely where decimated images show a clear peak")
     subpixel: Literal["least_squares", "parabola", "gaussian"] = option("least_squares", "how the peak is refined below one pixel")
     min_valid: float = option(0.6, "least share of valid pixels in a chip", unit="1", gt=0.0, le=1.0)
     min_correlation: float = option(0.3, "least correlation of a vector", unit="1", ge=-1.0, le=1.0)
@@ -45,82 +48,98 @@ class NCC(Settings):
     @property
     def margin(self) -> int:
         """Nodes around those that are asked for, whose peaks have a say in them."""
+        return self.spread + self._ahead
+
+    @property
+    def spread(self) -> int:
+        """Nodes around those that are asked for, whose peaks ``refine`` needs."""
         return scales_of(self.chip_sizes, self.spacing).margin if self.subpixel == "least_squares" else 0
+
+    @property
+    def _ahead(self) -> int:
+        """Nodes around those that are searched, whose coarse peaks have a say in where."""
+        return AROUND if self.search == "guided" and factor_of(self.spacing, self.search_radius) > 1 else 0
+
+    @property
+    def search_halo(self) -> int:
+        """Pixels that ``find`` needs on every side of a node."""
+        closely = max(self.chip_sizes) // 2 + self.search_radius + PIXELS_MORE
+        return max(closely, reach_of(self.spacing, self.search_radius)) if self._ahead else closely
 
     @property
     def halo(self) -> int:
         """Pixels needed on every side of a node."""
-        return max(self.chip_sizes) // 2 + self.search_radius + PIXELS_MORE + self.margin * self.spacing
+        return self.search_halo + self.spread * self.spacing
 
     def measure(self, reference: np.ndarray, secondary: np.ndarray, rows: np.ndarray, columns: np.ndarray, prior: Prior) -> np.ndarray:
         """Measure the displacement at every node; see ``ftrack.matchers.Matcher.measure``."""
-        margin, largest = self.margin, max(self.chip_sizes)
-        shape = (rows.size + 2 * margin, columns.size + 2 * margin)
-        layout = lay_out(self.chip_sizes, self.spacing, self.search_radius, *shape)
-        top, left = (int(where[0]) - margin * self.spacing - largest // 2 for where in (rows, columns))
-        windows = _windows(prior, self.search_radius, margin, shape)
-        height, width = (n * layout.side for n in layout.shape)
-        chips = _cut(reference, top - REACH, left - REACH, (height + 2 * REACH, width + 2 * REACH))
-        far = self.search_radius + int(max(np.abs(windows.dy).max(), np.abs(windows.dx).max())) + PIXELS_MORE
-        searched = _cut(secondary, top - far, left - far, (height + 2 * far, width + 2 * far))
-        inner = np.ascontiguousarray(chips[REACH:-REACH, REACH:-REACH])
-        peaks = find_peaks(inner, searched, layout._replace(radius=far), windows, self.min_valid, np.ones(shape, np.bool_))
-        out = self._refine(peaks, layout, (chips, searched, (far, far)))
-        return out[:, margin : margin + rows.size, margin : margin + columns.size]
+        y, x = (self.spacing * np.arange(-self.spread, where.size + self.spread) + where[0] for where in (rows, columns))
+        return self.refine(reference, secondary, y, x, self.find(reference, secondary, y, x, prior))
 
-    def _refine(self, peaks: Peaks, layout: Layout, images: tuple[np.ndarray, np.ndarray, tuple[int, int]]) -> np.ndarray:
-        """Turn peaks into measurements, float32 (8, row, column)."""
+    def find(self, reference: np.ndarray, secondary: np.ndarray, rows: np.ndarray, columns: np.ndarray, prior: Prior) -> np.ndarray:
+        """Search; see ``ftrack.matchers.TwoStage.find``."""
+        ahead, largest, shape = self._ahead, max(self.chip_sizes), (rows.size, columns.size)
+        layout = lay_out(self.chip_sizes, self.spacing, self.search_radius, *shape)
+        top, left = (int(where[0]) - largest // 2 for where in (rows, columns))
+        beyond = (rows.size + 2 * ahead, columns.size + 2 * ahead)
+        allowed = windows_around(prior, self.search_radius, self.margin, beyond)
+        inner = tuple(slice(ahead, n - ahead) for n in beyond)
+        height, width = (n * layout.side for n in layout.shape)
+        far = self.search_radius + int(max(np.abs(allowed.dy).max(), np.abs(allowed.dx).max())) + PIXELS_MORE
+        layout = layout._replace(radius=far)
+        cuts = cut(reference, top, left, (height, width)), cut(secondary, top - far, left - far, (height + 2 * far, width + 2 * far))
+        windows = Windows(*(part[inner] for part in allowed))
+        if ahead:
+            corner = (int(rows[0]) - ahead * self.spacing, int(columns[0]) - ahead * self.spacing)
+            sight = look_ahead((reference, secondary), corner, self.spacing, self.search_radius, allowed, self.min_valid)
+            near = Sight(Windows(*(part[inner] for part in sight.windows)), sight.sure[inner])
+            return self._judge(search(cuts, layout, windows, near, self.min_valid))
+        return self._judge(find_peaks(*cuts, layout, windows, self.min_valid, np.ones(shape, np.bool_)))
+
+    def _judge(self, peaks: Peaks) -> np.ndarray:
+        """Return what is known of the peaks: float32 (PLANES + CHIP_PLANES * chips, row, column)."""
         sizes, offset = np.array(self.chip_sizes), (peaks.dy, peaks.dx)
         status = np.empty(peaks.peak.shape, np.uint8)
         limits = (self.min_valid, self.min_correlation, self.min_peak_ratio)
         judge_chips(peaks.valid, peaks.flat, peaks.peak, offset, (peaks.ratio, peaks.bounded), limits, status)
         chosen, fitted = np.empty(status.shape[1:], np.int8), np.empty((4, *status.shape[1:]))
         pixels = peaks.valid * (sizes.astype(np.float64) ** 2)[:, None, None]
-        squares = self.subpixel == "least_squares"
-        fit_peaks(peaks.around, offset, pixels, self.subpixel != "parabola", np.inf if squares else self.max_error, status, chosen, fitted)
-        if squares:
-            found = Peaked(fitted[:2], (peaks.peak, *offset), status, chosen)
-            fitted = solve_tile(images[0], images[1], images[2], layout, found, (self.min_valid, self.max_error))
-        return _measurements(fitted, peaks, sizes, status, chosen)
+        most = np.inf if self.subpixel == "least_squares" else self.max_error
+        fit_peaks(peaks.around, offset, pixels, self.subpixel != "parabola", most, status, chosen, fitted)
+        return np.concatenate([fitted, chosen[None], status, peaks.peak, peaks.ratio, *offset], dtype=np.float32)
+
+    def refine(self, reference: np.ndarray, secondary: np.ndarray, rows: np.ndarray, columns: np.ndarray, found: np.ndarray) -> np.ndarray:
+        """Find displacement below one pixel; see ``ftrack.matchers.TwoStage.refine``."""
+        spread, sizes = self.spread, np.array(self.chip_sizes)
+        status, peak, ratio, dy, dx = found[5:].reshape(5, sizes.size, rows.size, columns.size)
+        fitted, chosen, status = found[:4].astype(np.float64), found[4].astype(np.int8), status.astype(np.uint8)
+        if self.subpixel == "least_squares":
+            layout = lay_out(self.chip_sizes, self.spacing, 0, rows.size, columns.size)
+            top, left = (int(where[0]) - max(self.chip_sizes) // 2 for where in (rows, columns))
+            height, width = (n * layout.side for n in layout.shape)
+            far = int(np.nanmax(np.abs(fitted[:2]), initial=0.0)) + PIXELS_MORE + REACH + 1
+            peaked = Peaked(fitted[:2], (peak, dy, dx), status, chosen)
+            chips = cut(reference, top - REACH, left - REACH, (height + 2 * REACH, width + 2 * REACH))
+            drawn = cut(secondary, top - far, left - far, (height + 2 * far, width + 2 * far))
+            fitted = solve_tile(chips, drawn, (far, far), layout, peaked, (self.min_valid, self.max_error))
+        out = _measurements(fitted, (peak, ratio), sizes, status, chosen)
+        return out[:, spread : rows.size - spread, spread : columns.size - spread]
 
 
 PIXELS_MORE = 5
 """Pixels around chips and search that interpolation needs."""
 
 
-def _windows(prior: Prior, radius: int, margin: int, shape: tuple[int, int]) -> Windows:
-    """Return the search windows around the expected displacement, in whole pixels; zero where nothing is expected."""
-    dy, dx = (_whole_pixels(part, margin, shape) for part in (prior.dy, prior.dx))
-    return Windows(dy, dx, np.full(shape, radius, np.int64))
-
-
-def _whole_pixels(expected: float | np.ndarray, margin: int, shape: tuple[int, int]) -> np.ndarray:
-    """Round what is expected; an array that lacks the margin is carried on."""
-    values = np.nan_to_num(np.asarray(expected, float))
-    if values.ndim and values.shape != shape:
-        values = np.pad(values, margin, mode="edge")
-    return np.asarray(np.rint(np.broadcast_to(values, shape)).astype(np.int64))
-
-
-def _measurements(found: np.ndarray, peaks: Peaks, sizes: np.ndarray, status: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+def _measurements(
+    found: np.ndarray, peaks: tuple[np.ndarray, np.ndarray], sizes: np.ndarray, status: np.ndarray, chosen: np.ndarray
+) -> np.ndarray:
     """Put the measurements together in the order of ``ftrack.schema.MOTION``; the largest chip says why there is none."""
     out = np.full((8, *chosen.shape), np.nan, np.float32)
     measured = chosen >= 0
     chip = np.maximum(chosen, 0).astype(np.int64)[None]
     out[:2], out[4:6] = np.where(measured, found[:2], np.nan), np.where(measured, found[2:4], np.nan)
-    for row, values in ((2, peaks.peak), (3, peaks.ratio)):
+    for row, values in zip((2, 3), peaks, strict=True):
         out[row] = np.where(measured, np.take_along_axis(values, chip, 0)[0], np.nan)
     out[6] = np.where(measured, sizes[chip[0]], 0)
     out[7] = np.where(measured, Status.MEASURED, status[-1])
-    return out
-
-
-def _cut(image: np.ndarray, top: int, left: int, shape: tuple[int, int]) -> np.ndarray:
-    """Cut a window out of an image; what lies beyond it, and what is not a finite number, is no data."""
-    out = np.full(shape, np.nan, np.float32)
-    y0, x0 = max(top, 0), max(left, 0)
-    y1, x1 = min(top + shape[0], image.shape[0]), min(left + shape[1], image.shape[1])
-    if y1 > y0 and x1 > x0:
-        part = image[y0:y1, x0:x1]
-        out[y0 - top : y1 - top, x0 - left : x1 - left] = np.where(np.isfinite(part), part, np.nan)
     return out

@@ -1,0 +1,33 @@
+"""Windows of images, and windows of offsets around what is expected."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ftrack.kernels.layout import Windows
+from ftrack.matchers.protocol import Prior
+
+
+def cut(image: np.ndarray, top: int, left: int, shape: tuple[int, int]) -> np.ndarray:
+    """Cut a window out of an image; what lies beyond it, and what is not a finite number, is no data."""
+    out = np.full(shape, np.nan, np.float32)
+    y0, x0 = max(top, 0), max(left, 0)
+    y1, x1 = min(top + shape[0], image.shape[0]), min(left + shape[1], image.shape[1])
+    if y1 > y0 and x1 > x0:
+        part = image[y0:y1, x0:x1]
+        out[y0 - top : y1 - top, x0 - left : x1 - left] = np.where(np.isfinite(part), part, np.nan)
+    return out
+
+
+def windows_around(prior: Prior, radius: int, margin: int, shape: tuple[int, int]) -> Windows:
+    """Return the search windows around the expected displacement, in whole pixels; zero where nothing is expected."""
+    dy, dx = (_whole_pixels(part, margin, shape) for part in (prior.dy, prior.dx))
+    return Windows(dy, dx, np.full(shape, radius, np.int64))
+
+
+def _whole_pixels(expected: float | np.ndarray, margin: int, shape: tuple[int, int]) -> np.ndarray:
+    """Round what is expected; an array that lacks the margin is carried on."""
+    values = np.nan_to_num(np.asarray(expected, float))
+    if values.ndim and values.shape != shape:
+        values = np.pad(values, margin, mode="edge")
+    return np.asarray(np.rint(np.broadcast_to(values, shape)).astype(np.int64))
