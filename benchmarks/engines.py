@@ -125,7 +125,7 @@ def available_engines() -> tuple[dict[str, Engine], list[str]]:
     """Return the engines that can run here by name, and the names of those that cannot."""
     engines: dict[str, Engine] = {}
     missing: list[str] = []
-    variants: dict[str, dict[str, Any]] = {FULL: {}, GUIDED: GUIDED_SETTINGS, "ftrack, parabola": {"subpixel": "parabola"}}
+    variants: dict[str, dict[str, Any]] = {FULL: {"search": "full"}, GUIDED: GUIDED_SETTINGS, "ftrack, parabola": {"subpixel": "parabola"}}
     for name, settings in variants.items():
         try:
             NCC(**settings)

@@ -22,7 +22,7 @@ def compile_numerics() -> float:
     """
     pixels = np.random.default_rng(0).normal(size=(SIDE, SIDE)).astype(np.float32)
     images = filter_tile(np.stack([pixels, np.roll(pixels, 1, axis=1)]), HighPass())
-    matcher = NCC(chip_sizes=(16, 32), search_radius=4)
+    matcher = NCC(chip_sizes=(16, 32), search_radius=10, search="guided")
     rows = columns = np.arange(40, SIDE - 40, matcher.spacing)
     whole = match_tile(images, [(0, 1)], matcher, rows, columns, [Prior()])
     images[1, :, SIDE // 2 :] = np.nan

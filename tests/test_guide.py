@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ftrack.kernels.decimate import decimate
 from ftrack.kernels.layout import Windows
 from ftrack.matchers import NCC, Prior
 from ftrack.matchers.guide import RADIUS, factor_of, look_ahead
@@ -42,17 +41,6 @@ def same(a: np.ndarray, b: np.ndarray) -> float:
     """Return the share of nodes at which two motions agree to 0.05 px or neither has a vector."""
     one, other = vectors(a), vectors(b)
     return float(((np.isnan(one[0]) & np.isnan(other[0])) | (np.hypot(*(one - other)) <= 0.05)).mean())
-
-
-@pytest.mark.parametrize("image", [np.arange(48.0), np.where(np.arange(48) < 12, np.nan, np.arange(48.0))])
-def test_decimated_pixels_are_means_of_what_is_valid(image: np.ndarray) -> None:
-    image = image.reshape(6, 8).astype(np.float32)
-    out = np.empty((3, 4), np.float32)
-    decimate(image, 2, out)
-    squares = image.reshape(3, 2, 4, 2).swapaxes(1, 2).reshape(3, 4, 4)
-    enough = np.isfinite(squares).sum(2) >= 2
-    np.testing.assert_array_equal(np.isfinite(out), enough)
-    np.testing.assert_allclose(out[enough], np.nanmean(squares[enough], 1), rtol=1e-6)
 
 
 def test_it_finds_what_the_full_search_finds() -> None:
@@ -99,6 +87,17 @@ def test_a_piece_of_ground_too_small_for_the_decimated_images_is_not_lost() -> N
     assert out[STATUS, 0, 0] == Status.MEASURED
     np.testing.assert_allclose(out[:2, 0, 0], (9.0, -7.0), atol=0.05)
     assert np.hypot(*(part[1, 1] for part in sight.windows[:2])) < RADIUS or not sight.sure[1, 1]
+
+
+def test_a_corner_without_anything_to_search_closely_is_no_matter() -> None:
+    """Cells of nodes none of which is sure, beside others whose windows lie far apart."""
+    images = [image.copy() for image in IMAGES]
+    for image in images:
+        image[:, :300] = np.nan
+    wide = [np.concatenate([image, pair], 1) for image, pair in zip(images, IMAGES, strict=True)]
+    out = GUIDED.measure(*wide, ROWS, np.arange(0, 653, 8), Prior())
+    assert (out[STATUS, :, :32] == Status.NO_DATA).all()
+    assert (out[STATUS, :, 45:] == Status.MEASURED).mean() > 0.5
 
 
 def test_what_lies_at_the_limit_of_the_full_window_is_said_to() -> None:

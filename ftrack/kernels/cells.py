@@ -135,8 +135,10 @@ def _edges(n: int, most: int) -> np.ndarray:
 
 def _cut_further(cell: Cell, union: np.ndarray, search: Search, some: np.ndarray, widest: int) -> list[tuple[Cell, np.ndarray]]:
     top, bottom, left, right = cell
+    if union[1] <= union[0]:
+        return []
     area = (union[1] - union[0] + 2) * (union[3] - union[2] + 6)
-    if union[1] <= union[0] or area <= WASTE * (widest + 2) * (widest + 6) or bottom - top + right - left <= 4:
+    if area <= WASTE * (widest + 2) * (widest + 6) or bottom - top + right - left <= 4:
         return [(cell, union)]
     cells = []
     for a, b in ((top, (top + bottom) // 2), ((top + bottom) // 2, bottom)):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from ftrack.kernels.compiled import compiled
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled
 def decimate(image, factor, out):
     """Fill the mean of the valid pixels of every square of ``factor`` by ``factor``.
 

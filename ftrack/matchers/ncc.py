@@ -26,7 +26,7 @@ class NCC(Settings):
     chip_sizes: tuple[int, ...] = option((32, 64), "sides of the chips, even; the smallest that is certain is taken", unit="px")
     spacing: int = option(8, "distance between nodes", unit="px", ge=1, le=512)
     search_radius: int = option(16, "largest displacement tried around the expected one, in x and y", unit="px", ge=1, le=256)
-    search: Literal["full", "guided"] = option("full", "everywhere in the radius, or closely where decimated images show a clear peak")
+    search: Literal["auto", "full", "guided"] = option("auto", "full, or guided by decimated images; auto = guided for radii from 32 px")
     subpixel: Literal["least_squares", "parabola", "gaussian"] = option("least_squares", "how the peak is refined below one pixel")
     min_valid: float = option(0.6, "least share of valid pixels in a chip", unit="1", gt=0.0, le=1.0)
     min_correlation: float = option(0.3, "least correlation of a vector", unit="1", ge=-1.0, le=1.0)
@@ -56,9 +56,13 @@ class NCC(Settings):
         return scales_of(self.chip_sizes, self.spacing).margin if self.subpixel == "least_squares" else 0
 
     @property
+    def _guided(self) -> bool:
+        return self.search == "guided" or (self.search == "auto" and self.search_radius >= WIDE)
+
+    @property
     def _ahead(self) -> int:
         """Nodes around those that are searched, whose coarse peaks have a say in where."""
-        return AROUND if self.search == "guided" and factor_of(self.spacing, self.search_radius) > 1 else 0
+        return AROUND if self._guided and factor_of(self.spacing, self.search_radius) > 1 else 0
 
     @property
     def search_halo(self) -> int:
@@ -125,6 +129,9 @@ class NCC(Settings):
         out = _measurements(fitted, (peak, ratio), sizes, status, chosen)
         return out[:, spread : rows.size - spread, spread : columns.size - spread]
 
+
+WIDE = 32
+"""Search radius from which a guided search takes half the time of the full one or less, px."""
 
 PIXELS_MORE = 5
 """Pixels around chips and search that interpolation needs."""
