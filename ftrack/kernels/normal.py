@@ -193,21 +193,30 @@ def draw_back(
         Result: reference, gradients to the right and down (px^-1), secondary, and the displacement along x and y at which
         it was taken (px).
     """
+    room = np.empty(4 * reference.size, np.float32)
+    _draw_back(reference, (secondary, corner), (field, place, weights), used, side, planes, room)
+
+
+def _draw_back(
+    reference: np.ndarray, image: Any, displacement: Any, used: np.ndarray, side: int, planes: np.ndarray, room: np.ndarray
+) -> None:
+    """Do so with room for four planes of the reference, which need not be found anew for every strip."""
+    secondary, corner = image
+    field, place, weights = displacement
     rows = np.zeros(reference.shape[0], np.bool_)
     for i in np.flatnonzero(used):
         rows[i * side : (i + 1) * side + 2 * REACH] = True
-    warped, moved = np.empty(reference.shape, np.float32), np.empty((2, *reference.shape), np.float32)
+    warped, mean, *_ = parts = room[: 4 * reference.size].reshape(4, *reference.shape)
     place = (place[0] + REACH, place[1] + REACH, place[2])
-    warp(secondary, (corner[0] - REACH, corner[1] - REACH), field, place, weights, rows, warped, moved)
-    _fill_planes(reference, warped, moved, (rows, used), side, planes)
+    warp(secondary, (corner[0] - REACH, corner[1] - REACH), field, place, weights, rows, warped, parts[2:])
+    _fill_planes(reference, warped, parts[2:], mean, (rows, used), side, planes)
 
 
 @compiled
-def _fill_planes(reference, warped, moved, which, side, planes):
+def _fill_planes(reference, warped, moved, mean, which, side, planes):
     """Put the planes together in the used rows of blocks; ``which`` are the rows that they need, and they themselves."""
     rows, used = which
-    width = reference.shape[1] - 2 * REACH
-    mean, half = np.empty(reference.shape, np.float32), np.float32(0.5)
+    width, half = reference.shape[1] - 2 * REACH, np.float32(0.5)
     for y in range(mean.shape[0]):
         if rows[y]:
             a, b, c = reference[y], warped[y], mean[y]
@@ -243,12 +252,13 @@ def sum_drawn_back(
     first, last, left, right = _extent(reference, used, side)
     width, some = (right - left) * side, max(1, STRIP // side)
     planes, sums = np.zeros((6, some * side, width + LANES), np.float32), np.zeros((some, right - left, PLANES))
+    room = np.empty(4 * (some * side + 2 * REACH) * (width + 2 * REACH), np.float32)
     for i in range(first, last, some):
         count, wanted = min(some, last - i), used[i : i + some]
         y, x = i * side, left * side
         part = np.ascontiguousarray(reference[y : y + count * side + 2 * REACH, x : x + width + 2 * REACH])
         here = (place[0] - y, place[1] - x, place[2])
-        draw_back(part, secondary, (corner[0] + y, corner[1] + x), field, here, weights, wanted[:count], side, planes)
+        _draw_back(part, (secondary, (corner[0] + y, corner[1] + x)), (field, here, weights), wanted[:count], side, planes, room)
         block_sums(planes, side, wanted[:count], sums[:count])
         rows = np.flatnonzero(wanted[:count])
         out[i + rows, left:right] = sums[rows]
