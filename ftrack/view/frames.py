@@ -39,7 +39,7 @@ class Frame(NamedTuple):
     extent: tuple[float, float, float, float]
 
 
-def choose_frame(cube: xr.Dataset, names: tuple[str, ...], pair: int | str | Any | None = None) -> Frame:
+def choose_frame(cube: xr.Dataset, names: tuple[str, ...], pair: int | str | Any | None = None, largest: int = LARGEST_SIDE) -> Frame:
     """Read the variables of one pair, or their median over all pairs (of ``status``: the share of pairs that are measured).
 
     Parameters
@@ -51,12 +51,14 @@ def choose_frame(cube: xr.Dataset, names: tuple[str, ...], pair: int | str | Any
     pair : int, str, datetime or None
         Position in the cube (negative from the end), a date (the pair whose ``mid_date`` is nearest), or ``"median"``.
         None is the only pair where there is one, else the median.
+    largest : int
+        Nodes along the longer side; larger cubes are thinned to this.
     """
     missing = [name for name in names if name not in cube]
     if missing:
         raise Stop(f"the cube has no variable {missing[0]!r}; it has {', '.join(map(str, cube.data_vars))}")
     grid = grid_of(cube)
-    stride = max(1, math.ceil(max(grid.height, grid.width) / LARGEST_SIDE))
+    stride = max(1, math.ceil(max(grid.height, grid.width) / largest))
     thin = cube[list(names)].isel(y=slice(None, None, stride), x=slice(None, None, stride))
     step = grid.resolution * stride
     height, width = thin.sizes["y"], thin.sizes["x"]

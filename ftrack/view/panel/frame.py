@@ -9,7 +9,7 @@ from typing import Any
 import ipywidgets as w
 
 from ftrack.extent import read_area
-from ftrack.view.panel import found, how, running, where
+from ftrack.view.panel import found, how, running, save, see, theirs, where
 from ftrack.view.panel.atlas import View, drawn, new_map
 from ftrack.view.panel.pieces import Message, Step, button
 from ftrack.view.panel.state import PanelLimits, State
@@ -19,6 +19,9 @@ STEPS: tuple[Step, ...] = (
     Step(found.TITLE, found.Found),
     Step(how.TITLE, how.How),
     Step(running.TITLE, running.Running),
+    Step(see.TITLE, see.See),
+    Step(theirs.TITLE, theirs.Theirs),
+    Step(save.TITLE, save.Save),
 )
 
 

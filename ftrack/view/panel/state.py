@@ -43,6 +43,18 @@ Place = Told | Callable[[FtrackError], None] | None
 """Where, or how, it is told that something failed; None lets it rise."""
 
 
+class Same(AnyTrait):
+    """Anything; it has changed if it is another object. Datasets, compared value by value, would pass for None."""
+
+    def set(self, obj: Any, value: Any) -> None:
+        """Take over a value, and tell those who watch."""
+        assert self.name is not None
+        before = obj._trait_values.get(self.name)
+        obj._trait_values[self.name] = value
+        if before is not value:
+            obj._notify_trait(self.name, before, value)
+
+
 class State(HasTraits):
     """What the steps share.
 
@@ -62,6 +74,12 @@ class State(HasTraits):
         The run that is shown, and how it went when it was last looked at.
     output, cube : str, Dataset or None
         Where the cube that is shown lies, and the cube, opened.
+    pair : str
+        Which pair of the cube is shown: its number, or ``median``.
+    series, profile : tuple of Dataset, Dataset or None
+        What was read at the last point and along the last line; ours comes first.
+    other : Dataset or None
+        Velocity of others (ITS_LIVE) in ground metres, to be shown beside ours.
     place : (float, float)
         Longitude and latitude of the last click on the map; empty before.
     step : str
@@ -86,7 +104,11 @@ class State(HasTraits):
     job = AnyTrait(None, allow_none=True)
     status = AnyTrait(None, allow_none=True)
     output = Unicode("")
-    cube = AnyTrait(None, allow_none=True)
+    cube = Same(None, allow_none=True)
+    pair = Unicode("median")
+    series: Any = Same(())
+    profile = Same(None, allow_none=True)
+    other = Same(None, allow_none=True)
     place: Any = Tuple()
     step = Unicode("")
     projection = Unicode("mercator")
