@@ -6,6 +6,7 @@ import copy
 import logging
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import dask
@@ -13,6 +14,10 @@ import distributed.client
 import pytest
 from distributed import Client
 from hypothesis import HealthCheck, settings
+
+with suppress(ImportError):
+    # It adds what it does not find to Dask's configuration, which is compared before and after every test.
+    import dask_gateway  # noqa: F401
 
 settings.register_profile("ftrack", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 settings.load_profile("ftrack")
