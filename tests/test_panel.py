@@ -12,6 +12,7 @@ import shapely.geometry
 
 import ftrack as ft
 from ftrack.config import read_workflow
+from ftrack.jobstatus import JobStatus
 from ftrack.synthetic import Archive
 from ftrack.view.panel import Panel, PanelLimits
 from ftrack.view.panel.atlas import PROJECTIONS, view_of
@@ -271,3 +272,13 @@ def test_a_visitor_names_no_files_and_has_one_run(archive: Archive, tmp_path: Pa
     names[0].value = "../../elsewhere"
     assert made.state.workflow.output == str(tmp_path / "visitor" / "-elsewhere.zarr")
     assert field(step(made, "How"), "vx") is None
+
+
+def test_a_run_under_way_is_told_in_the_other_steps(panel: Panel) -> None:
+    panel.open_step("Where and when")
+    panel.state.status = JobStatus(state="running", phase="measuring displacement", done=3, total=8)
+    assert "3 of 8 blocks" in panel.notice.text
+    panel.open_step("What there is")
+    assert "3 of 8 blocks" in panel.notice.text
+    panel.state.status = JobStatus(state="done")
+    assert panel.notice.text == ""

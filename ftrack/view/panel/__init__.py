@@ -10,10 +10,16 @@ observe them. ``frame.STEPS`` lists them from left to right. They stand on the l
 - ``state.later(work, then, place)`` does slow work in a thread and hands its result to ``then`` where widgets may be changed; a
   ``FtrackError`` is told at ``place``, a ``pieces.Message`` that stands where the cause was typed. Without an event loop, as
   in a plain test, all of it happens at once.
+- ``state.aside`` is a place below the map; a step fills it when ``state.step`` becomes its title, and finds it empty then.
 - ``state.cube`` is the opened cube (None before there is one), and ``state.output`` where it lies.
 """
 
-from ftrack.view.panel.frame import Panel
-from ftrack.view.panel.state import PanelLimits
+from ftrack.errors import Stop
+
+try:
+    from ftrack.view.panel.frame import Panel
+    from ftrack.view.panel.state import PanelLimits
+except ModuleNotFoundError as error:
+    raise Stop(f"the panel needs the package {error.name}: pip install 'ftrack[panel]'") from error
 
 __all__ = ["Panel", "PanelLimits"]

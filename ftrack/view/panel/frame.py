@@ -61,6 +61,7 @@ class Panel(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         for name, given in (("outlines", outlines), ("flowlines", flowlines)):
             self.state.layer(name).layers = () if given is None else (drawn(name, read_area(given)),)
         self.change_map()
+        self.state.observe(lambda _: self._tell_run(), ["status", "step"])
         self.state.observe(lambda _: self.change_map(), "projection")
         self.state.observe(lambda change: self.change_map(change["new"]), "view")
         bar = w.HBox(list(self._buttons.values()), layout=w.Layout(flex_flow="row wrap"))
@@ -96,6 +97,12 @@ class Panel(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         made.on_interaction(self._heed_click)
         state.map = made
         self._right.children = [state.map, state.aside]
+
+    def _tell_run(self) -> None:
+        """Say in every step but its own how a run goes that is under way."""
+        status = self.state.status
+        away = status is not None and not status.ended and self.state.step != running.TITLE
+        self.notice.say(f"run: {status}" if away else "", "busy")
 
     def _heed_click(self, **event: Any) -> None:
         if event.get("type") == "click":
