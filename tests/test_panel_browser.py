@@ -29,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("browser")
     settings = ft.ArchiveSettings(shape=(320, 320), scenes=5, max_speed=700.0, cloud=0.02, swath_edges=0.0)
     ft.simulate_archive(place / "archive", settings)
-    for name in ("lab", "voila", "runs"):
+    for name in ("lab", "voila", "runs", "keys"):
         write_notebook(place / f"{name}.ipynb", f"import ftrack as ft\npanel = ft.Panel('{name}.yaml', background='')\npanel")
         values: dict[str, Any] = {**BASIC, "output": f"{name}.zarr"}
         (place / f"{name}.yaml").write_text(
@@ -193,8 +193,8 @@ NAME_OF_FOCUS = """() => { const e = document.activeElement;
     return [e.innerText, e.labels?.[0]?.innerText, e.getAttribute('aria-label'), e.title].find((text) => text) || e.tagName }"""
 
 
-def test_everything_is_reached_with_the_keyboard(browser: Browser, server: str) -> None:
-    page = open_panel(browser, server, "voila", "voila")
+def test_everything_is_reached_with_the_keyboard_and_scenes_lie_in_the_middle_of_a_polar_map(browser: Browser, server: str) -> None:
+    page = open_panel(browser, server, "keys", "voila")
     page.locator(".ftrack-steps button").first.focus()
     reached = []
     for _ in range(60):
@@ -205,4 +205,12 @@ def test_everything_is_reached_with_the_keyboard(browser: Browser, server: str) 
     page.get_by_role("button", name="Search", exact=True).focus()
     page.keyboard.press("Enter")
     said(page, "5 scenes from")
+    page.get_by_label("map", exact=True).select_option(label="Arctic (EPSG:3413)")
+    to_step(page, 2)
+    outline = page.locator(".leaflet-overlay-pane path[stroke='#1f4e79']").first
+    outline.wait_for()
+    box, (x, y) = outline.bounding_box(), centre_of_map(page)
+    picture_of(page, "voila-polar")
     page.close()
+    assert box is not None and 100 < box["height"] < 620
+    assert abs(box["x"] + box["width"] / 2 - x) < 10 and abs(box["y"] + box["height"] / 2 - y) < 10

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import ipywidgets as w
+import shapely
 
 from ftrack.extent import read_area
 from ftrack.view.panel import found, how, running, save, see, theirs, where
-from ftrack.view.panel.atlas import View, drawn, new_map
+from ftrack.view.panel.atlas import View, drawn, new_map, view_of
 from ftrack.view.panel.pieces import Message, Step, button
 from ftrack.view.panel.state import PanelLimits, State
 
@@ -62,7 +63,7 @@ class Panel(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
             self.state.layer(name).layers = () if given is None else (drawn(name, read_area(given)),)
         self.change_map()
         self.state.observe(lambda _: self._tell_run(), ["status", "step"])
-        self.state.observe(lambda _: self.change_map(), "projection")
+        self.state.observe(lambda _: self.change_map(self._home()), "projection")
         self.state.observe(lambda change: self.change_map(change["new"]), "view")
         bar = w.HBox(list(self._buttons.values()), layout=w.Layout(flex_flow="row wrap"))
         bar.add_class("ftrack-steps")
@@ -97,6 +98,14 @@ class Panel(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         made.on_interaction(self._heed_click)
         state.map = made
         self._right.children = [state.map, state.aside]
+
+    def _home(self) -> View | None:
+        """Return the view of the area, or else of the scenes."""
+        area, found = self.state.value("scenes", "area"), self.state.found
+        if area is None and not found:
+            return None
+        shape = shapely.union_all([scene.footprint for scene in found]) if area is None else read_area(area)
+        return view_of(self.state.projection, shape.bounds)
 
     def _tell_run(self) -> None:
         """Say in every step but its own how a run goes that is under way."""
