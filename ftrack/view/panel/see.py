@@ -60,7 +60,7 @@ class See(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
 
     def _rows(self) -> list[w.Widget]:
         own = self.state.limits.own_files
-        opened = labelled("cube", w.HBox([self.path, button("Open", self.open)])) if own else w.VBox()
+        opened = labelled("cube", w.HBox([self.path, button("Open", self.open_path)])) if own else w.VBox()
         line = w.HBox([self.drawing, button("Clear", self.clear, tip="forget the line")])
         return [
             heading("Velocity"), opened, self.cube_said, labelled("show", self.quantity), labelled("of", self.pair),
@@ -78,7 +78,7 @@ class See(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         for widget in (self.flow, self.swipe):
             widget.observe(lambda _: self.draw(), "value")
         self.opacity.observe(lambda _: self._fade(), "value")
-        self.path.observe(lambda _: self.open(), "value")
+        self.path.observe(lambda _: self.open_path(), "value")
         self.place.observe(lambda _: self._typed(), "value")
         for widget in (self.radius, self.variable):
             widget.observe(lambda _: self._plot(), "value")
@@ -100,7 +100,7 @@ class See(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
                 self.state.view = view_of(self.state.projection, box_of(grid_of(self.state.cube)))
             self.draw()
 
-    def open(self) -> None:
+    def open_path(self) -> None:
         """Open the cube that was named."""
         path = self.path.value.strip()
         if not path or (self.state.cube is not None and path == self.state.output):
