@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,17 +55,18 @@ def main() -> None:
     parser.add_argument("what", choices=("up", "demo", "down"))
     parser.add_argument("--size", type=int, default=512, help="rows and columns of a simulated scene of the demo, px")
     parser.add_argument("--scenes", type=int, default=4, help="scenes of the demo")
+    parser.add_argument("--only", nargs="+", default=(), choices=("s3", "stac", "gateway"), help="services to start; all by default")
     given = parser.parse_args()
     if given.what == "down":
         down()
         return
-    environment = up()
+    environment = up(given.only)
     if given.what == "demo":
         demo({**os.environ, **environment}, given.size, given.scenes)
 
 
-def up() -> dict[str, str]:
-    """Start what is not running; return the variables that its users need."""
+def up(only: Sequence[str] = ()) -> dict[str, str]:
+    """Start what is not running, or ``only`` these services; return the variables that users need."""
     if STATE.exists():
         state = json.loads(STATE.read_text())
         if all(_alive(one) for one in state["services"].values()):
@@ -75,12 +76,13 @@ def up() -> dict[str, str]:
     FOLDER.mkdir(mode=0o700, parents=True, exist_ok=True)
     state = {"services": {}, "folders": [], "environment": {}}
     try:
-        _s3(state)
-        _stac(state)
-        _gateway(state)
+        for name, start in {"s3": _s3, "stac": _stac, "gateway": _gateway}.items():
+            if not only or name in only:
+                start(state)
     except BaseException:
         down()
         raise
+    _private(STATE, json.dumps(state))
     _private(FOLDER / "env.sh", "".join(f"export {name}={value}\n" for name, value in state["environment"].items()))
     print(f"addresses and credentials: . {FOLDER / 'env.sh'}\nstop it with: make stack-down")
     return dict(state["environment"])
@@ -215,7 +217,6 @@ def _gateway(state: dict[str, Any]) -> None:
         "DASK_GATEWAY__AUTH__KWARGS__USERNAME": getpass.getuser(),
         "DASK_GATEWAY__AUTH__KWARGS__PASSWORD": password,
     }
-    _private(STATE, json.dumps(state))
 
 
 def demo(environment: dict[str, str], size: int, scenes: int) -> None:

@@ -31,9 +31,6 @@ SUPERSEDED = 3
 
 ENDED: tuple[State, ...] = ("done", "failed", "cancelled")
 
-FRESH = {"use_listings_cache": False}
-"""Storage options with which a list shows what is there now."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Submission:
@@ -246,8 +243,7 @@ def find_outputs(prefix: str, depth: int = 2) -> tuple[str, ...]:
 
 def _names(folder: str, below: str) -> list[str]:
     """Return the names of what lies directly in a folder; none if it is not there."""
-    remote = "://" in folder and not folder.startswith("file://")
-    store = store_at(folder, FRESH if remote else None, read_only=True)
+    store = store_at(folder, read_only=True)
 
     async def collect() -> list[str]:
         names: AsyncIterator[str] = store.list_dir(below)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import product
+from threading import Lock
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -36,7 +38,18 @@ ROOT = "zarr.json"
 REQUESTS = 8
 """Requests to a store at the same time."""
 
-REQUEST_ATTEMPTS = 6
+S3: Mapping[str, Any] = {
+    # s3fs would ask for the size of every object before reading it, to split large ones; chunks are small.
+    "max_concurrency": 1,
+    # Nothing is asked for again but by PatientStore: three layers of patience would hide for hours that a store is gone.
+    "config_kwargs": {"retries": {"mode": "standard", "total_max_attempts": 1}, "connect_timeout": 10, "read_timeout": 60},
+}
+"""Storage options for S3 unless others are given."""
+
+STORES = 32
+"""Stores elsewhere that are kept open."""
+
+REQUEST_ATTEMPTS = 8
 """Times that a request to a store is made before it counts as failed."""
 
 LONGEST_WAIT = 5.0
@@ -118,9 +131,25 @@ def store_at(url: str, storage_options: Options = None, read_only: bool = False)
     """Return the Zarr store at a local path or at any URL that fsspec knows."""
     if url.startswith("file://") or "://" not in url:
         return LocalStore(url.removeprefix("file://"), read_only=read_only)
-    # s3fs would ask for the size of every object before reading it, to split large ones; chunks are small.
-    single = {"max_concurrency": 1} if url.startswith(("s3://", "s3a://")) else {}
-    return PatientStore(FsspecStore.from_url(url, storage_options={**single, **(storage_options or {})}, read_only=read_only))
+    opened = _opened(url, {"use_listings_cache": False, **(S3 if url.startswith(("s3://", "s3a://")) else {}), **(storage_options or {})})
+    return PatientStore(opened.with_read_only(read_only))
+
+
+_stores: dict[Hashable, FsspecStore] = {}
+_stores_lock = Lock()
+
+
+def _opened(url: str, options: Mapping[str, Any]) -> FsspecStore:
+    """Return a store that all threads share, as fsspec has it not: each would open connections of its own."""
+    environment = tuple((name, value) for name, value in sorted(os.environ.items()) if name.startswith("AWS_"))
+    key = (os.getpid(), url, json.dumps(options, sort_keys=True, default=repr), environment)
+    with _stores_lock:
+        if key not in _stores:
+            _stores[key] = FsspecStore.from_url(url, storage_options={"skip_instance_cache": True, **options})
+            _stores[key].fs.retries = 1  # of s3fs
+        while len(_stores) > STORES:
+            del _stores[next(iter(_stores))]
+        return _stores[key]
 
 
 @contextmanager

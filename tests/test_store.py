@@ -1,0 +1,41 @@
+"""Stores elsewhere are opened once, and asked again as often as is said and no more."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from fault_proxy import fault_proxy
+
+from ftrack.errors import Retry, Stop
+from ftrack.store import REQUEST_ATTEMPTS, get, put, store_at
+
+
+def test_threads_share_one_store_until_the_credentials_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    def opened() -> int:
+        return id(store_at("s3://ice/cube.zarr")._store.fs)
+
+    first = opened()
+    for _ in range(3):
+        with ThreadPoolExecutor(2) as pool:
+            assert {pool.submit(opened).result() for _ in range(2)} == {first}
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    assert opened() != first
+
+
+@pytest.mark.parametrize("fault", ["503", "429", "403", "reset"])
+def test_a_store_that_only_fails_is_asked_so_often_and_no_more(monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+    monkeypatch.setattr("ftrack.store.LONGEST_WAIT", 0.01)
+    for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "DEFAULT_REGION"):
+        monkeypatch.setenv(f"AWS_{name}", "us-east-1")
+    # Where a connection that was kept open breaks, aiohttp asks once more on a new one.
+    most = REQUEST_ATTEMPTS * (2 if fault == "reset" else 1)
+    with fault_proxy("http://127.0.0.1:9", rate=1.0, faults=(fault,)) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        with pytest.raises(Stop if fault == "403" else Retry):
+            put("s3://ice/run", "plan.json", b"{}")
+        assert REQUEST_ATTEMPTS <= len(proxy.asked) <= most
+        proxy.asked.clear()
+        with pytest.raises(Stop if fault == "403" else Retry):
+            get("s3://ice/run", "plan.json")
+        assert REQUEST_ATTEMPTS <= len(proxy.asked) <= most
