@@ -69,6 +69,8 @@ def test_kubernetes_has_a_login_encryption_and_no_public_address() -> None:
     assert gateway["gateway"]["prefix"] == hub["singleuser"]["extraEnv"]["DASK_GATEWAY__ADDRESS"].removeprefix("https://hub.example.org")
     assert hub["proxy"]["https"]["enabled"]
     assert "dask-gateway" in hub["hub"]["services"]
+    (allowed,) = hub["singleuser"]["networkPolicy"]["egress"]
+    assert allowed["to"][0]["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "traefik"
     blocked = values("network-policy.yaml")["spec"]["egress"][-1]["to"][0]["ipBlock"]["except"]
     assert {"169.254.0.0/16", "10.0.0.0/8"} <= set(blocked)
 
