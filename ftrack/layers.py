@@ -228,7 +228,7 @@ def arrows(velocity: xr.Dataset, box: Box, count: int = 24) -> Vectors:
     return Vectors(_in_degrees(shapes, grid.crs), speed)
 
 
-def streamlines(velocity: xr.Dataset, box: Box, count: int = 16, steps: int = 60) -> Vectors:
+def streamlines(velocity: xr.Dataset, box: Box, count: int = 14, steps: int = 14) -> Vectors:
     """Return lines along which the ice flows now, through evenly spread places of the part of a map that is seen.
 
     Parameters

@@ -10,8 +10,11 @@ import pytest
 import rasterio
 from nbclient import NotebookClient
 from small_run import make_archive, make_workflow
+from test_series import make_cube
 
 import ftrack as ft
+from ftrack.config import write_workflow
+from ftrack.grid import Grid
 
 FOLDER = Path(__file__).resolve().parent.parent / "workflows"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -25,6 +28,43 @@ def cube(tmp_path_factory: pytest.TempPathFactory) -> Path:
         report = ft.run_plan(ft.make_plan(workflow), client)
     assert report.published
     return Path(report.output)
+
+
+def run(name: str, folder: Path) -> list[str]:
+    """Run a notebook in a folder, and return what it has printed and shown as text; pictures as ``<picture>``."""
+    notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+    NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(folder)}}).execute()
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    return ["<picture>" if "image/png" in o.get("data", {}) else o.get("text") or o.get("data", {}).get("text/plain", "") for o in outputs]
+
+
+def test_a_first_map_takes_five_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FTRACK_WORKFLOW", raising=False)
+    assert sum(cell.cell_type == "code" for cell in nbformat.read(FOLDER / "first_map.ipynb", as_version=4).cells) == 5
+    assert run("first_map", tmp_path).count("<picture>") == 3
+    assert ft.open_cube(str(tmp_path / "first.zarr")).sizes["mid_date"] >= 3
+
+
+def test_a_submitted_run_is_read_month_by_month(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workflow = make_workflow(make_archive(tmp_path / "archive", days=(1, 11, 21, 41)), tmp_path / "velocity.zarr", pairs={"max_days": 21})
+    (tmp_path / "year.yaml").write_text(write_workflow(workflow))
+    monkeypatch.setenv("FTRACK_WORKFLOW", str(tmp_path / "year.yaml"))
+    said = run("a_whole_year", tmp_path)
+    assert said.count("<picture>") == 2 and any("2021-06" in text and "2021-07" in text for text in said)
+    assert (tmp_path / "series.csv").exists() and (tmp_path / "velocity.tif").exists()
+
+
+def test_ours_is_compared_with_a_mosaic_of_its_live(tmp_path: Path, data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cube = make_cube(3, Grid(crs="EPSG:32622", resolution=480.0, left=560_000.0, top=7_690_000.0, height=60, width=80))
+    placed = cube.rename(spatial_ref="mapping")
+    placed.to_zarr(tmp_path / "cube.zarr", zarr_format=3, consolidated=True)
+    values = {"CUBE": tmp_path / "cube.zarr", "ITSLIVE_VERSION": 1}
+    values |= {f"ITSLIVE_{c.upper()}": data_folder / "itslive" / f"jakobshavn-{c}.tif" for c in ("vx", "vy")}
+    for name, value in values.items():
+        monkeypatch.setenv(f"FTRACK_{name}", str(value))
+    said = run("compare_with_itslive", tmp_path)
+    assert said.count("<picture>") == 2
+    assert any(text.startswith("vx: ") and "nodes" in text for text in said)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

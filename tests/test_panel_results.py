@@ -23,13 +23,13 @@ from ftrack.schema import Status
 from ftrack.view.overlay import plot_scale, read_overlay
 from ftrack.view.panel import save, see, theirs
 from ftrack.view.panel.atlas import new_map
-from ftrack.view.panel.state import Limits, State
+from ftrack.view.panel.state import PanelLimits, State
 
 LON, LAT = pyproj.Transformer.from_crs("EPSG:3413", "EPSG:4326", always_xy=True).transform(GRID.x[20], GRID.y[15])
 
 
 def make_state(tmp_path: Path, cube: xr.Dataset | None = None, **limits: Any) -> State:
-    state = State(tmp_path / "panel.yaml", Limits(**limits))
+    state = State(tmp_path / "panel.yaml", PanelLimits(**limits))
     state.map = new_map("mercator", "")
     state.cube = quality(make_cube()) if cube is None else cube
     return state
@@ -123,7 +123,7 @@ def test_a_click_outside_and_words_for_numbers_are_answered_where_they_were_made
 
 
 def test_without_a_cube_it_says_what_to_do(tmp_path: Path) -> None:
-    state = State(tmp_path / "panel.yaml", Limits(own_files=False))
+    state = State(tmp_path / "panel.yaml", PanelLimits(own_files=False))
     step = see.See(state)
     state.step = see.TITLE
     assert "step 4" in step.cube_said.text and "open one" not in step.cube_said.text

@@ -53,6 +53,11 @@ def button(text: str, done: Callable[[], Any], *, tip: str = "", primary: bool =
     return made
 
 
+def wide() -> w.Layout:
+    """Return the layout of a widget that holds a path or a long choice."""
+    return w.Layout(width="330px", max_width="70%")
+
+
 def labelled(text: str, widget: w.Widget, after: str = "") -> w.Widget:
     """Return a widget with its label before it, and its unit or bounds after it; several in a row are named by the row's label."""
     if isinstance(widget, w.Checkbox):

@@ -72,7 +72,8 @@ class Save(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         if size <= LARGEST_LINK:
             code = b64encode(path.read_bytes()).decode()
             name = escape(path.name)
-            self.link.value = f'<a download="{name}" href="data:application/octet-stream;base64,{code}">take {name} along</a>'
+            address = f"data:application/octet-stream;base64,{code}"
+            self.link.value = f'<a style="text-decoration: underline" download="{name}" href="{address}">take {name} along</a>'
         elif self._hidden:
             self.said.say(f"{where} has {size / 1e6:,.0f} MB, more than this page hands out; choose a smaller area", "error")
 

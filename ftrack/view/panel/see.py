@@ -20,7 +20,7 @@ from ftrack.series import point_series, profile
 from ftrack.view.frames import title_of_pair
 from ftrack.view.overlay import QUANTITIES, Overlay, plot_scale, read_overlay
 from ftrack.view.panel.atlas import AREA, view_of
-from ftrack.view.panel.pieces import Message, button, heading, labelled, picture
+from ftrack.view.panel.pieces import Message, button, heading, labelled, picture, wide
 from ftrack.view.panel.state import State
 from ftrack.view.plots import SERIES_LABEL, plot_profile, plot_series
 
@@ -36,10 +36,9 @@ class See(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
     def __init__(self, state: State) -> None:
         self.state = state
         self.cube_said, self.map_said, self.place_said = Message(), Message(), Message()
-        wide = w.Layout(width="330px")
-        self.path = w.Text(value=state.output, placeholder="cube.zarr or s3://...", continuous_update=False, layout=wide)
+        self.path = w.Text(value=state.output, placeholder="cube.zarr or s3://...", continuous_update=False, layout=wide())
         self.quantity = w.Dropdown(options=list(QUANTITIES), value="speed")
-        self.pair, self.second = w.Dropdown(layout=wide), w.Dropdown(options=[("nothing", "")], layout=wide)
+        self.pair, self.second = w.Dropdown(layout=wide()), w.Dropdown(options=[("nothing", "")], layout=wide())
         self.limit = w.Text(placeholder="automatic", continuous_update=False, layout=w.Layout(width="110px"))
         self.logarithmic = w.Checkbox(description="logarithmic", indent=False, layout=w.Layout(width="120px"))
         self.flow = w.ToggleButtons(options=["none", "arrows", "streamlines"], style={"button_width": "90px"})
@@ -48,7 +47,7 @@ class See(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.scale, self.series, self.profile = w.HTML(), w.HTML(), w.HTML()
         self.place = w.Text(placeholder="lat, lon", continuous_update=False, layout=w.Layout(width="170px"))
         self.radius = w.BoundedFloatText(value=0, min=0, max=50_000, layout=w.Layout(width="90px"))
-        self.variable = w.Dropdown(options=[(text, name) for name, text in SERIES_LABEL.items()], layout=wide)
+        self.variable = w.Dropdown(options=[(text, name) for name, text in SERIES_LABEL.items()], layout=wide())
         self.drawing = w.ToggleButton(description="Draw a line", tooltip="then click its points on the map", layout=w.Layout(width="auto"))
         self.overlays: list[Overlay] = []
         self.line: list[tuple[float, float]] = []

@@ -14,7 +14,7 @@ from ftrack.grid import grid_of
 from ftrack.itslive import CATALOG, find_itslive, open_itslive, open_mosaic
 from ftrack.layers import box_of
 from ftrack.means import velocity_of
-from ftrack.view.panel.pieces import Message, button, heading, labelled
+from ftrack.view.panel.pieces import Message, button, heading, labelled, wide
 from ftrack.view.panel.state import State
 
 TITLE = "ITS_LIVE"
@@ -26,24 +26,23 @@ class Theirs(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
     def __init__(self, state: State) -> None:
         self.state = state
         self.found_said, self.mosaic_said, self.said = Message(), Message(), Message()
-        wide = w.Layout(width="330px")
-        self.catalog = w.Text(value=CATALOG, continuous_update=False, layout=wide)
-        self.cubes = w.Dropdown(options=[("", "")], layout=wide)
+        self.catalog = w.Text(value=CATALOG, continuous_update=False, layout=wide())
+        self.cubes = w.Dropdown(options=[("", "")], layout=wide())
         self.vx, self.vy = (
-            w.Text(placeholder=f"path or address of the {c}.tif", continuous_update=False, layout=wide) for c in ("vx", "vy")
+            w.Text(placeholder=f"path or address of the {c}.tif", continuous_update=False, layout=wide()) for c in ("vx", "vy")
         )
         versions = [("as its name says", None), ("1: ground metres", 1), ("2: map metres", 2)]
-        self.version = w.Dropdown(options=versions, layout=wide)
+        self.version = w.Dropdown(options=versions, layout=wide())
         own = state.limits.own_files
         mosaic = [
             heading("A mosaic"), labelled("vx", self.vx), labelled("vy", self.vy), labelled("version", self.version),
-            button("Open the mosaic", self.open_mosaic), self.mosaic_said,
+            w.HBox([button("Open the mosaic", self.open_mosaic)]), self.mosaic_said,
         ]  # fmt: skip
         super().__init__(
             [
                 heading("Cubes of image pairs"), *([labelled("catalogue", self.catalog)] if own else []),
-                button("Look for cubes of the area", self.find, primary=True), self.found_said, labelled("cube", self.cubes),
-                button("Open the cube", self.open_cube), *(mosaic if own else []), heading("Beside ours"), self.said,
+                w.HBox([button("Look for cubes of the area", self.find, primary=True)]), self.found_said, labelled("cube", self.cubes),
+                w.HBox([button("Open the cube", self.open_cube)]), *(mosaic if own else []), heading("Beside ours"), self.said,
             ]
         )  # fmt: skip
         self.said.say("Nothing is open. What is opened here stands beside ours in step 5: in series, in profiles, and behind the slider.")
