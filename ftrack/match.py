@@ -14,14 +14,17 @@ from ftrack.cleaning import Fill, Outliers, clean_halo
 from ftrack.errors import Stop
 from ftrack.grid import Grid, Nodes, grid_of, node_grid, nodes_on
 from ftrack.grid import place as place_on
-from ftrack.matchers import NCC, Matcher, Prior
+from ftrack.matchers import NCC, Matcher, Prior, TwoStage
 from ftrack.pairs import Pair
 from ftrack.prefilters import HighPass, ImageFilter
 from ftrack.schema import DAYS_PER_YEAR, MOTION, Status
-from ftrack.tile import clean_tile, filter_tile, match_tile
+from ftrack.tile import clean_tile, filter_tile, find_tile, match_tile, refine_tile
 
 IMAGE_COORDINATES = ("platform", "scene_ids")
 """Coordinates of the stack along time that each pair takes over, for its reference and its secondary."""
+
+BEYOND = 2**40
+"""Farther than any pixel."""
 
 
 def prefilter(stack: xr.DataArray, kind: ImageFilter | None = None) -> xr.DataArray:
@@ -105,16 +108,65 @@ def match_array(
     fastest = max(float(np.max(np.abs(np.nan_to_num(part)), initial=0.0)) for part in velocity)
     halo = halo_with(matcher, fastest * max(map(abs, factors)))
     given = _as_dask(stack.isel(time=used)).rechunk({0: -1})
-    images = _merge_short(given, halo, (1, 2))
-    starts, depth = _edges(images), _depth(images, halo)
-    counts = tuple(_count_nodes(where, edges) for where, edges in zip((nodes.rows, nodes.columns), starts, strict=True))
-    matched: da.Array = da.map_overlap(
-        _match_block, images, pairs=indices, matcher=matcher, place=(nodes, starts, depth), velocity=velocity, factors=factors,
-        depth={0: 0, 1: depth[0], 2: depth[1]}, boundary=_outside(3), trim=False, allow_rechunk=False, new_axis=0,
-        chunks=((len(MOTION),), (len(pairs),), *counts), dtype=np.float32, meta=np.empty((0, 0, 0, 0), np.float32),
-    )  # fmt: skip
+    images, nodes_in = _around(given, nodes, halo)
+    images = _merge_short(images, halo, (1, 2))
+    starts, largest = _edges(images), halo - matcher.halo
+    counts = tuple(_count_nodes(where, edges) for where, edges in zip((nodes_in.rows, nodes_in.columns), starts, strict=True))
+    if isinstance(matcher, TwoStage) and matcher.spread and max(images.numblocks[1:]) > 1:
+        wide, depth = nodes_in.widened(matcher.spread), _depth(images, matcher.search_halo + largest)
+        found = _map(
+            _find_block, images, depth, (matcher.planes, len(pairs), *_own_nodes(wide, starts)),
+            pairs=indices, matcher=matcher, place=(wide, starts, depth), velocity=velocity, factors=factors,
+        )  # fmt: skip
+        matched = _refine(images, found, indices, matcher, (nodes_in, starts, halo), counts)
+    else:
+        depth = _depth(images, halo)
+        matched = _map(
+            _match_block, images, depth, (len(MOTION), len(pairs), *counts),
+            pairs=indices, matcher=matcher, place=(nodes_in, starts, depth), velocity=velocity, factors=factors,
+        )  # fmt: skip
     wanted = [_count_nodes(where, edges) for where, edges in zip((nodes.rows, nodes.columns), _edges(given), strict=True)]
     return matched.rechunk({2: wanted[0], 3: wanted[1]}) if counts != tuple(wanted) else matched
+
+
+def _around(images: da.Array, nodes: Nodes, halo: int) -> tuple[da.Array, Nodes]:
+    """Return the pixels that nodes need, and the nodes as they lie on these."""
+    window = []
+    for where, n in ((nodes.rows, images.shape[1]), (nodes.columns, images.shape[2])):
+        window.append((max(0, int(where[0]) - halo), min(n, int(where[-1]) + halo)) if where.size else (0, n))
+    (top, bottom), (left, right) = window
+    return images[:, top:bottom, left:right], nodes._replace(row=nodes.row - top, column=nodes.column - left)
+
+
+def _map(function: Any, images: da.Array, depth: tuple[int, int], shape: tuple[Any, ...], **given: Any) -> da.Array:
+    """Map a function over images that reach into their neighbours; ``shape`` is two sizes and the chunks along y and x."""
+    mapped: da.Array = da.map_overlap(
+        function, images, depth={0: 0, 1: depth[0], 2: depth[1]}, boundary=_outside(3), trim=False, allow_rechunk=False, new_axis=0,
+        chunks=((shape[0],), (shape[1],), *shape[2:]), dtype=np.float32, meta=np.empty((0, 0, 0, 0), np.float32), **given,
+    )  # fmt: skip
+    return mapped
+
+
+def _refine(images: da.Array, found: da.Array, pairs: Any, matcher: TwoStage, place: tuple[Nodes, Any, int], counts: Any) -> da.Array:
+    """Refine what was found, with the nodes and pixels of neighbouring blocks around each."""
+    nodes, starts, halo = place
+    far, depth = _depth(images, halo), _depth(found, matcher.spread)
+    refined: da.Array = da.map_overlap(
+        _refine_block, found, images, pairs=pairs, matcher=matcher, place=(nodes, starts, far),
+        depth=[{0: 0, 1: 0, 2: depth[0], 3: depth[1]}, {0: 0, 1: far[0], 2: far[1]}], boundary=[_nowhere(4), _outside(3)],
+        trim=False, allow_rechunk=False, align_arrays=False, chunks=((len(MOTION),), (len(pairs),), *counts),
+        dtype=np.float32, meta=np.empty((0, 0, 0, 0), np.float32),
+    )  # fmt: skip
+    return refined
+
+
+def _own_nodes(wide: Nodes, starts: Any) -> list[tuple[int, ...]]:
+    """Return how many nodes every block searches; those beyond the first and last pixels belong to the outermost blocks."""
+    return [_count_nodes(where, _opened(edges)) for where, edges in zip((wide.rows, wide.columns), starts, strict=True)]
+
+
+def _opened(edges: Sequence[int]) -> tuple[int, ...]:
+    return (-BEYOND, *edges[1:-1], BEYOND)
 
 
 def _edges(images: da.Array) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -163,6 +215,25 @@ def clean_array(values: da.Array, outliers: Outliers, fill: Fill) -> da.Array:
     return overlapped.rechunk(values.chunks) if merged.chunks != values.chunks else overlapped
 
 
+def _find_block(
+    images: np.ndarray, *, pairs: Any, matcher: TwoStage, place: Any, velocity: Any, factors: Any, block_id: Any = None
+) -> np.ndarray:
+    """Search the nodes of one block; see ``_match_block``."""
+    nodes, starts, reach = place
+    rows, columns, local = _nodes_in(nodes, starts, reach, block_id, _opened)
+    beyond = 2 * (matcher.margin - matcher.spread)
+    return find_tile(images, pairs, matcher, *local, _priors(velocity, factors, (rows, columns), beyond))
+
+
+def _refine_block(found: np.ndarray, images: np.ndarray, *, pairs: Any, matcher: TwoStage, place: Any, block_id: Any = None) -> np.ndarray:
+    """Refine what was found at the nodes of one block and around them."""
+    nodes, starts, reach = place
+    _, _, local = _nodes_in(nodes, starts, reach, block_id)
+    beyond = matcher.spacing * np.arange(1, matcher.spread + 1)
+    wide = [np.concatenate([where[0] - beyond[::-1], where, where[-1] + beyond]) for where in local]
+    return refine_tile(images, pairs, matcher, wide[0], wide[1], found)
+
+
 def _match_block(
     images: np.ndarray, *, pairs: Any, matcher: Matcher, place: Any, velocity: Any, factors: Any, block_id: Any = None
 ) -> np.ndarray:
@@ -172,18 +243,27 @@ def _match_block(
     matcher's margin around them (m/yr on the map), and ``factors`` turn it into pixels for each pair.
     """
     nodes, starts, reach = place
-    i, j = block_id[-2], block_id[-1]
-    rows, columns = (
-        _nodes_between(where, edges[k], edges[k + 1]) for where, edges, k in ((nodes.rows, starts[0], i), (nodes.columns, starts[1], j))
-    )
-    local = [
-        where[part] - edges[k] + far
-        for where, part, edges, k, far in ((nodes.rows, rows, starts[0], i, reach[0]), (nodes.columns, columns, starts[1], j, reach[1]))
-    ]
-    beyond = 2 * margin_of(matcher)
-    wide = tuple(slice(part.start, part.stop + beyond) for part in (rows, columns))
+    rows, columns, local = _nodes_in(nodes, starts, reach, block_id)
+    return match_tile(images, pairs, matcher, *local, _priors(velocity, factors, (rows, columns), 2 * margin_of(matcher)))
+
+
+def _nodes_in(
+    nodes: Nodes, starts: Any, reach: tuple[int, int], block_id: Any, opened: Any = tuple
+) -> tuple[slice, slice, tuple[np.ndarray, np.ndarray]]:
+    """Return which nodes lie in a block, and where on the block's pixels."""
+    parts, local = [], []
+    for where, edges, far, k in zip((nodes.rows, nodes.columns), starts, reach, block_id[-2:], strict=True):
+        limits = opened(edges)
+        parts.append(_nodes_between(where, limits[k], limits[k + 1]))
+        local.append(where[parts[-1]] - edges[k] + far)
+    return parts[0], parts[1], (local[0], local[1])
+
+
+def _priors(velocity: Any, factors: Any, parts: tuple[slice, slice], beyond: int) -> list[Prior]:
+    """Return what is expected of each pair at some nodes and those around them, px."""
+    wide = tuple(slice(part.start, part.stop + beyond) for part in parts)
     vx, vy = (part if np.ndim(part) == 0 else part[wide] for part in velocity)
-    return match_tile(images, pairs, matcher, local[0], local[1], [Prior(vx * factor, -vy * factor) for factor in factors])
+    return [Prior(vx * factor, -vy * factor) for factor in factors]
 
 
 def _nodes_between(where: np.ndarray, start: int, stop: int) -> slice:
@@ -198,6 +278,11 @@ def _count_nodes(where: np.ndarray, edges: Sequence[int]) -> tuple[int, ...]:
 def _outside(ndim: int) -> dict[int, Any]:
     """Return what lies beyond the edges: nothing along the first axes, no data along y and x."""
     return {axis: "none" if axis < ndim - 2 else np.nan for axis in range(ndim)}
+
+
+def _nowhere(ndim: int) -> dict[int, Any]:
+    """Return that nothing lies beyond the edges."""
+    return dict.fromkeys(range(ndim), "none")
 
 
 def _as_dask(stack: xr.DataArray) -> da.Array:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ftrack.cleaning import Fill, Outliers, clean_nodes
-from ftrack.matchers import Matcher, Prior
+from ftrack.matchers import Matcher, Prior, TwoStage
 from ftrack.prefilters import ImageFilter, filter_image
 from ftrack.schema import MOTION
 
@@ -47,6 +47,27 @@ def match_tile(
     if rows.size and columns.size:
         for k, (reference, secondary) in enumerate(pairs):
             out[:, k] = matcher.measure(images[reference], images[secondary], rows, columns, priors[k])
+    return out
+
+
+def find_tile(
+    images: np.ndarray, pairs: Sequence[tuple[int, int]], matcher: TwoStage, rows: np.ndarray, columns: np.ndarray, priors: Sequence[Prior]
+) -> np.ndarray:
+    """Do the first stage of ``match_tile``: search every pair at every node, float32 (planes, pair, n, m)."""
+    out = np.full((matcher.planes, len(pairs), rows.size, columns.size), np.nan, np.float32)
+    for k, (reference, secondary) in enumerate(pairs):
+        out[:, k] = matcher.find(images[reference], images[secondary], rows, columns, priors[k])
+    return out
+
+
+def refine_tile(
+    images: np.ndarray, pairs: Sequence[tuple[int, int]], matcher: TwoStage, rows: np.ndarray, columns: np.ndarray, found: np.ndarray
+) -> np.ndarray:
+    """Do the second stage: refine what ``find_tile`` has found at the nodes and ``spread`` more on every side."""
+    beyond = 2 * matcher.spread
+    out = np.full((len(MOTION), len(pairs), rows.size - beyond, columns.size - beyond), np.nan, np.float32)
+    for k, (reference, secondary) in enumerate(pairs):
+        out[:, k] = matcher.refine(images[reference], images[secondary], rows, columns, found[:, k])
     return out
 
 

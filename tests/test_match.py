@@ -173,3 +173,35 @@ def test_a_pair_that_is_not_in_the_stack_is_refused() -> None:
 
 def test_no_filter_changes_nothing() -> None:
     np.testing.assert_array_equal(prefilter(STACK, NoFilter()).values, STACK.values)
+
+
+@pytest.mark.parametrize("matcher", [MATCHER, NCC(chip_sizes=(16, 32), search_radius=10, search="guided")])
+def test_tiles_share_their_search_and_nothing_changes(matcher: NCC, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = shifted_pair((600, 620), (3.4, -2.2), noise=0.2)
+    stack, searched = stack_of(pair.reference, pair.secondary), []
+    whole = match_stack(stack, [PAIR], matcher).compute()
+    find = NCC.find
+
+    def counted(self: NCC, *given: np.ndarray) -> np.ndarray:
+        searched.append(given[2].size * given[3].size)
+        return find(self, *given)
+
+    monkeypatch.setattr(NCC, "find", counted)
+    parts = match_stack(stack.chunk({"y": 300, "x": 310}), [PAIR], matcher)
+    assert parts.dx.data.numblocks[1:] == (2, 2)
+    xr.testing.assert_identical(parts.compute(scheduler="sync"), whole)
+    beyond = 2 * matcher.spread
+    assert len(searched) == 4
+    assert sum(searched) == (whole.sizes["y"] + beyond) * (whole.sizes["x"] + beyond)
+
+
+def test_a_prior_that_varies_reaches_both_stages() -> None:
+    pair = shifted_pair((560, 560), (6.0, -4.0), noise=0.1)
+    stack, per_pixel = stack_of(pair.reference, pair.secondary), 10.0 * 365.25 / 10.0
+    nodes = node_grid(grid_of(stack), nodes_on(grid_of(stack), 8))
+    change = np.linspace(-1.0, 1.0, nodes.width)[None, :] * np.linspace(-1.0, 1.0, nodes.height)[:, None]
+    field = place(xr.Dataset({"vx": (("y", "x"), (6.0 + change) * per_pixel), "vy": (("y", "x"), (4.0 + change) * per_pixel)}), nodes)
+    whole = match_stack(stack, [PAIR], MATCHER, prior=field).compute()
+    parts = match_stack(stack.chunk({"y": 190, "x": 280}), [PAIR], MATCHER, prior=field).compute()
+    xr.testing.assert_identical(parts, whole)
+    assert (whole.status == Status.MEASURED).mean() > 0.8

@@ -65,6 +65,11 @@ class NCC(Settings):
         return AROUND if self._guided and factor_of(self.spacing, self.search_radius) > 1 else 0
 
     @property
+    def planes(self) -> int:
+        """Numbers that ``find`` gives for a node."""
+        return 5 + 5 * len(self.chip_sizes)
+
+    @property
     def search_halo(self) -> int:
         """Pixels that ``find`` needs on every side of a node."""
         closely = max(self.chip_sizes) // 2 + self.search_radius + PIXELS_MORE
@@ -101,7 +106,7 @@ class NCC(Settings):
         return self._judge(find_peaks(*cuts, layout, windows, self.min_valid, np.ones(shape, np.bool_)))
 
     def _judge(self, peaks: Peaks) -> np.ndarray:
-        """Return what is known of the peaks: float32 (PLANES + CHIP_PLANES * chips, row, column)."""
+        """Return what is known of the peaks: float32 (planes, row, column)."""
         sizes, offset = np.array(self.chip_sizes), (peaks.dy, peaks.dx)
         status = np.empty(peaks.peak.shape, np.uint8)
         limits = (self.min_valid, self.min_correlation, self.min_peak_ratio)

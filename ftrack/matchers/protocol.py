@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -45,3 +45,33 @@ class Matcher(Protocol):
         float32 (8, n, m)
             In the order of ``ftrack.schema.MOTION``; NaN and a reason in ``status`` where nothing was measured.
         """
+
+
+@runtime_checkable
+class TwoStage(Matcher, Protocol):
+    """A matcher whose second stage needs what the first has found around a node; tiles then share the first.
+
+    ``measure`` is ``refine`` of what ``find`` gives at the nodes and ``spread`` more on every side.
+    """
+
+    @property
+    def margin(self) -> int:
+        """Nodes on every side of those that are measured whose prior is needed."""
+
+    @property
+    def spread(self) -> int:
+        """Nodes on every side of those that are measured that must be found."""
+
+    @property
+    def search_halo(self) -> int:
+        """Pixels that ``find`` needs on every side of a node (without the prior)."""
+
+    @property
+    def planes(self) -> int:
+        """Numbers that ``find`` gives for a node."""
+
+    def find(self, reference: np.ndarray, secondary: np.ndarray, rows: np.ndarray, columns: np.ndarray, prior: Prior) -> np.ndarray:
+        """Search at every node: float32 (planes, n, m); see ``Matcher.measure``. The prior is wider by ``margin - spread``."""
+
+    def refine(self, reference: np.ndarray, secondary: np.ndarray, rows: np.ndarray, columns: np.ndarray, found: np.ndarray) -> np.ndarray:
+        """Measure at all nodes but the outermost ``spread`` on every side: float32 (8, n - 2 spread, m - 2 spread)."""
