@@ -20,8 +20,15 @@ def test_what_lies_beyond_an_image_is_no_data(corner: tuple[int, int]) -> None:
 
 def test_windows_lie_around_what_is_expected_in_whole_pixels() -> None:
     dx = np.array([[1.4, np.nan], [-2.6, 3.0]])
-    windows = windows_around(Prior(dx, 7.6), 5, 1, (4, 4))
+    windows = windows_around(Prior(dx, 7.6), 5, 1, (4, 4), 100)
     np.testing.assert_array_equal(windows.dx[1:3, 1:3], [[1, 0], [-3, 3]])
     np.testing.assert_array_equal(windows.dx[0], windows.dx[1])
     assert (windows.dy == 8).all()
     assert (windows.radius == 5).all()
+
+
+@pytest.mark.parametrize("far", [1e3, 1e30, np.inf])
+def test_what_is_expected_beyond_all_pixels_is_expected_just_there(far: float) -> None:
+    windows = windows_around(Prior(far, np.full((2, 2), -far)), 5, 0, (2, 2), 70)
+    assert (windows.dx == 70).all()
+    assert (windows.dy == -70).all()

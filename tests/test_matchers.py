@@ -123,3 +123,37 @@ def test_impossible_chips_are_refused(sizes: tuple[int, ...]) -> None:
 
 def test_one_chip_size_may_stand_alone() -> None:
     assert NCC(chip_sizes=32).chip_sizes == (32,)
+
+
+@pytest.mark.parametrize("search", ["full", "guided"])
+@pytest.mark.parametrize("expected", [Prior(1e7, 0.0), Prior(0.0, -1e30), Prior(np.inf, np.inf), Prior(-900.0, 700.0)])
+def test_a_motion_expected_far_beyond_the_images_gives_no_vector(expected: Prior, search: str) -> None:
+    pair = shifted_pair((256, 256), (2.0, 1.0))
+    matcher = NCC(chip_sizes=(16,), search_radius=12, search=search, subpixel="parabola")
+    out = measure(matcher, pair.reference, pair.secondary, expected)
+    assert (out[STATUS] == Status.NO_DATA).all()
+    assert np.isnan(out[:CHIP]).all()
+
+
+@pytest.mark.parametrize("search", ["full", "guided"])
+def test_whole_numbers_of_sixteen_bits_do_not_overflow(search: str) -> None:
+    pair = shifted_pair((256, 256), (5.37, -3.71), noise=0.1)
+    images = [np.clip(np.rint(65000 + 200 * image), 0, 65535).astype(np.uint16) for image in (pair.reference, pair.secondary)]
+    out = measure(NCC(chip_sizes=(32,), search_radius=10, search=search), *images)
+    assert (out[STATUS] == Status.MEASURED).all()
+    assert np.hypot(out[DX] - 5.37, out[DY] + 3.71).max() < 0.2
+
+
+@pytest.mark.parametrize("make", ["constant", "nothing", "infinite"])
+@pytest.mark.parametrize("shape", [(256, 256), (12, 9)])
+def test_a_guided_search_gives_no_vector_either_where_there_is_no_information(make: str, shape: tuple[int, int]) -> None:
+    image = np.full(shape, {"constant": 60000.0, "nothing": np.nan, "infinite": np.inf}[make], np.float32)
+    out = measure(NCC(chip_sizes=(16, 32), search_radius=12, search="guided"), image, image)
+    assert np.isin(out[STATUS], (Status.NO_DATA, Status.NO_TEXTURE)).all()
+    assert np.isnan(out[:CHIP]).all()
+
+
+@pytest.mark.parametrize("radius", [0, -3, 1000])
+def test_an_impossible_radius_is_refused(radius: int) -> None:
+    with pytest.raises(Stop, match="search_radius"):
+        NCC(search_radius=radius)

@@ -19,9 +19,12 @@ def cut(image: np.ndarray, top: int, left: int, shape: tuple[int, int]) -> np.nd
     return out
 
 
-def windows_around(prior: Prior, radius: int, margin: int, shape: tuple[int, int]) -> Windows:
-    """Return the search windows around the expected displacement, in whole pixels; zero where nothing is expected."""
-    dy, dx = (_whole_pixels(part, margin, shape) for part in (prior.dy, prior.dx))
+def windows_around(prior: Prior, radius: int, margin: int, shape: tuple[int, int], farthest: int) -> Windows:
+    """Return the search windows around the expected displacement, in whole pixels; zero where nothing is expected.
+
+    What is expected farther away than ``farthest`` px, where there are no data any more, is expected there.
+    """
+    dy, dx = (np.clip(_whole_pixels(part, margin, shape), -farthest, farthest).astype(np.int64) for part in (prior.dy, prior.dx))
     return Windows(dy, dx, np.full(shape, radius, np.int64))
 
 
@@ -30,4 +33,4 @@ def _whole_pixels(expected: float | np.ndarray, margin: int, shape: tuple[int, i
     values = np.nan_to_num(np.asarray(expected, float))
     if values.ndim and values.shape != shape:
         values = np.pad(values, margin, mode="edge")
-    return np.asarray(np.rint(np.broadcast_to(values, shape)).astype(np.int64))
+    return np.asarray(np.rint(np.broadcast_to(values, shape)))

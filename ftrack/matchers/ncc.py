@@ -91,7 +91,8 @@ class NCC(Settings):
         layout = lay_out(self.chip_sizes, self.spacing, self.search_radius, *shape)
         top, left = (int(where[0]) - largest // 2 for where in (rows, columns))
         beyond = (rows.size + 2 * ahead, columns.size + 2 * ahead)
-        allowed = windows_around(prior, self.search_radius, self.margin, beyond)
+        farthest = max(secondary.shape) + int(max(np.abs(rows).max(), np.abs(columns).max())) + self.search_halo
+        allowed = windows_around(prior, self.search_radius, self.margin, beyond, farthest)
         inner = tuple(slice(ahead, n - ahead) for n in beyond)
         height, width = (n * layout.side for n in layout.shape)
         far = self.search_radius + int(max(np.abs(allowed.dy).max(), np.abs(allowed.dx).max())) + PIXELS_MORE
