@@ -57,7 +57,7 @@ class Forecast(NamedTuple):
     tasks: int
 
 
-def forecast(tiling: Tiling, images: int, side: int, around: tuple[int, int]) -> Forecast:
+def forecast(tiling: Tiling, images: int, side: int, around: tuple[int, int], found: tuple[int, int] = (0, 0)) -> Forecast:
     """Predict what a run will need.
 
     Parameters
@@ -70,6 +70,8 @@ def forecast(tiling: Tiling, images: int, side: int, around: tuple[int, int]) ->
         Largest number of tiles along the side of a wave.
     around : (int, int)
         Pixels (reach) and nodes (margin) that are needed around a tile.
+    found : (int, int)
+        Numbers that the first stage of the matcher gives for a node, and nodes around a tile at which the second needs them.
     """
     reach, margin = around
     s = tiling.spacing
@@ -78,12 +80,13 @@ def forecast(tiling: Tiling, images: int, side: int, around: tuple[int, int]) ->
     chunk = tile + 2 * (margin * s + pad)
     nodes = (tile // s + 2 * margin) ** 2
     pixels = chunk**2 * (COPIES * images * PIXEL + SCRATCH)
-    results = 3 * nodes * min(BATCH, tiling.pairs) * 4 * len(MOTION)
+    pairs = min(BATCH, tiling.pairs)
+    results = 3 * nodes * pairs * 4 * len(MOTION) + (tile // s + 2 * (margin + found[1])) ** 2 * pairs * 4 * found[0]
     vectors = tiling.rows * tiling.columns * (tiling.pairs - sum(tiling.parts))
     return Forecast(
         images=images,
         block_memory=int(pixels + results),
-        wave_memory=_held(tiling, images, side, around),
+        wave_memory=_held(tiling, images, side, around, found),
         vectors=vectors,
         stored=vectors * sum(_size(variable.dtype) for variable in (*MOTION, *VELOCITY)),
         tasks=(tiling.batches - tiling.first_batch) * tiling.tile_rows * tiling.tile_columns,
@@ -94,8 +97,11 @@ def _size(dtype: str) -> int:
     return {"float32": 4, "uint16": 2, "uint8": 1}[dtype]
 
 
-def _held(tiling: Tiling, images: int, side: int, around: tuple[int, int]) -> int:
-    return int(HELD * images * wave_pixels(tiling, side, *around) * PIXEL) if side > 1 else 0
+def _held(tiling: Tiling, images: int, side: int, around: tuple[int, int], found: tuple[int, int]) -> int:
+    nodes = (side * tiling.tile + 2 * (around[1] + found[1])) ** 2
+    return (
+        int(HELD * images * wave_pixels(tiling, side, *around) * PIXEL) + nodes * min(BATCH, tiling.pairs) * 4 * found[0] if side > 1 else 0
+    )
 
 
 def worker_memory(ahead: Forecast, number: int, threads: int) -> int:
@@ -103,10 +109,10 @@ def worker_memory(ahead: Forecast, number: int, threads: int) -> int:
     return PROCESS + threads * ahead.block_memory + ahead.wave_memory // number
 
 
-def wave_side(tiling: Tiling, images: int, around: tuple[int, int], workers: Workers) -> int:
+def wave_side(tiling: Tiling, images: int, around: tuple[int, int], workers: Workers, found: tuple[int, int] = (0, 0)) -> int:
     """Return the largest side of a wave, in tiles, that fits into the workers' memory beside the blocks in work."""
     for side in range(LARGEST_SIDE, 1, -1):
-        ahead = forecast(tiling, images, side, around)
+        ahead = forecast(tiling, images, side, around, found)
         fits = worker_memory(ahead, workers.number, workers.threads) <= SHARE * workers.memory
         if fits and ahead.wave_memory <= workers.number * WAVE_BYTES:
             return side

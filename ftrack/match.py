@@ -180,6 +180,11 @@ def margin_of(matcher: Matcher) -> int:
     return int(getattr(matcher, "margin", 0))
 
 
+def found_by(matcher: Matcher) -> tuple[int, int]:
+    """Return the numbers that a matcher's first stage gives for a node, and the nodes around a tile at which its second needs them."""
+    return (matcher.planes, matcher.spread) if isinstance(matcher, TwoStage) else (0, 0)
+
+
 def halo_with(matcher: Matcher, largest: float) -> int:
     """Return the pixels needed around a node where the search is centred up to ``largest`` px away."""
     return matcher.halo + math.ceil(largest)

@@ -19,7 +19,7 @@ from ftrack.errors import Stop
 from ftrack.forecast import Forecast, forecast, wave_side, worker_memory
 from ftrack.grid import Grid, node_grid, nodes_on
 from ftrack.lattice import choose_grid, scene_bytes
-from ftrack.match import halo_with, margin_of
+from ftrack.match import found_by, halo_with, margin_of
 from ftrack.pairs import Pair, choose_pairs
 from ftrack.passes import group_images
 from ftrack.prior import largest_speed, read_prior
@@ -156,7 +156,7 @@ class Plan:
         """What the run will need."""
         batches = range(self.tiling.first_batch, self.tiling.batches)
         images = max(len(images_in(group)) for batch in batches for group in self.groups_of(batch))
-        return forecast(self.tiling, images, self.wave_side, (self.reach, self.margin))
+        return forecast(self.tiling, images, self.wave_side, (self.reach, self.margin), found_by(self.workflow.matcher))
 
 
 def make_plan(workflow: Workflow, scenes: Iterable[Scene] | None = None) -> Plan:
@@ -193,7 +193,9 @@ def make_plan(workflow: Workflow, scenes: Iterable[Scene] | None = None) -> Plan
     plan = replace(plan, fastest=largest_speed(read_prior(workflow.prior, node_grid(grid, around))))
     stable_nodes(workflow.stable, plan.nodes)
     workers = size_workers(workflow.cluster)
-    plan = replace(plan, wave_side=wave_side(plan.tiling, plan.forecast.images, (plan.reach, plan.margin), workers))
+    plan = replace(
+        plan, wave_side=wave_side(plan.tiling, plan.forecast.images, (plan.reach, plan.margin), workers, found_by(workflow.matcher))
+    )
     refuse_oversize(plan.forecast, workers)
     refuse_full_disk(workflow.output, plan.forecast)
     return replace(plan, bytes_to_read=_bytes_to_read(plan))

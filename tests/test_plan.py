@@ -245,3 +245,11 @@ def test_batches_hold_the_pairs_in_order(tmp_path: Path) -> None:
     assert {scene.image_id for scene in plan.scenes_in(plan.pairs_of(1))} == named
     for batch in range(2):
         assert np.all(np.diff([pair.mid_date.timestamp() for pair in plan.pairs_of(batch)]) >= 0)
+
+
+def test_memory_of_a_block_and_a_wave_holds_what_the_first_stage_finds() -> None:
+    tiling = Tiling(8, 640, 640, 64, BATCH)
+    one, two = (forecast(tiling, IMAGES, 2, (60, 6), found) for found in ((0, 0), (15, 20)))
+    assert two.block_memory - one.block_memory == 15 * BATCH * 4 * (64 + 12 + 40) ** 2
+    assert two.wave_memory - one.wave_memory == 15 * BATCH * 4 * (128 + 12 + 40) ** 2
+    assert two.stored == one.stored
