@@ -1,4 +1,4 @@
-"""The command line: init, search, plan, run, show, verify, demo, and the commands for jobs."""
+"""The command line: init, search, plan, run, show, export, verify, demo, and the commands for jobs."""
 
 from __future__ import annotations
 
@@ -154,8 +154,9 @@ def show(
     out: Annotated[Path | None, typer.Option(help="the PNG to write; the series goes beside it")] = None,
     logarithmic: Annotated[bool, typer.Option("--log", help="logarithmic colours")] = False,
     quality: Annotated[bool, typer.Option("--quality", help="also draw error, correlation and status")] = False,
+    line: Annotated[Path | None, typer.Option(help="also draw the profile along the line in this vector file")] = None,
 ) -> None:
-    """Draw the velocity of a cube as a map, and as a series at a point."""
+    """Draw the velocity of a cube as a map, as a series at a point, and as a profile along a line."""
     opened, save = ftrack.open_cube(cube), ftrack.view.save_picture
     path = out or Path(f"{Path(cube.rstrip('/')).stem}.png")
     place = None if point is None else _place(opened, point)
@@ -166,7 +167,35 @@ def show(
         console.out.print(f"series: {save(series, path.with_stem(f'{path.stem}-series'))}")
     if quality:
         console.out.print(f"quality: {save(ftrack.plot_quality(opened, pair or 'median'), path.with_stem(f'{path.stem}-quality'))}")
+    if line is not None:
+        along = ftrack.plot_profile(ftrack.profile(opened, line, pair=pair))
+        console.out.print(f"profile: {save(along, path.with_stem(f'{path.stem}-profile'))}")
     console.out.print(f"map: {save(ax, path)}")
+
+
+@app.command(epilog="Example: ftrack export jakobshavn.zarr velocity.tif series.csv --point -49.5,69.15")
+@told
+def export(
+    cube: CubePlace,
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="a .tif: the map; .csv, .nc, .parquet: a series or a profile")],
+    pair: Annotated[str | None, typer.Option(help="number of a pair, a date, or median over all; median if not given")] = None,
+    point: Annotated[str | None, typer.Option(metavar="X,Y", help="the place of the series: x,y of the cube's CRS, or lon,lat")] = None,
+    radius: Annotated[float, typer.Option(help="ground metres around it that are averaged")] = 0.0,
+    line: Annotated[Path | None, typer.Option(help="a vector file with a line: its profile is written, not a series")] = None,
+) -> None:
+    """Write a cube as files that others read: a GeoTIFF of its velocity, the series of a place, the profile along a line."""
+    opened = ftrack.open_cube(cube)
+    for file in files:
+        if file.suffix.lower() in (".tif", ".tiff"):
+            ftrack.write_map(opened, file, pair)
+        elif line is not None:
+            ftrack.write_series(ftrack.profile(opened, line, pair=pair), file)
+        elif point is not None:
+            x, y = _place(opened, point)
+            ftrack.write_series(ftrack.point_series(opened, x=x, y=y, radius=radius, filled=True), file)
+        else:
+            raise Stop(f"{file}: say of which place with --point, or along which line with --line")
+        console.out.print(f"{file} is written")
 
 
 def _place(cube: xr.Dataset, text: str) -> tuple[float, float]:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pytest
 import rasterio
+import shapely
 import xarray as xr
 from made_itslive import LEFT, TOP, make_itslive
 from test_series import GRID, make_cube
+from typer.testing import CliRunner
 
+from ftrack.cli import app
 from ftrack.errors import Stop
 from ftrack.export import BANDS, series_table, write_map, write_series
 from ftrack.grid import Grid
@@ -109,3 +113,19 @@ def test_a_map_of_a_pair_or_of_a_span(tmp_path: Path) -> None:
         assert made.read(1)[0, 0] == 2000
     with rasterio.open(write_map(cube, tmp_path / "span.tif", dates="2020-05-01/2020-06-30")) as made:
         assert made.tags()["shown"] == "median of 2 pairs" and made.shape == (GRID.height, GRID.width)
+
+
+def test_the_command_line_writes_maps_series_and_profiles(tmp_path: Path) -> None:
+    cube, place = make_cube(), tmp_path / "cube.zarr"
+    cube.rename(spatial_ref="mapping").to_zarr(place, zarr_format=3, consolidated=True)
+    line = gpd.GeoSeries([shapely.LineString([(cube.x[2], cube.y[5]), (cube.x[9], cube.y[5])])], crs="EPSG:3413")
+    line.to_file(tmp_path / "line.gpkg")
+    files = [str(tmp_path / name) for name in ("map.tif", "series.csv", "along.csv")]
+    point = f"--point={float(cube.x[7])},{float(cube.y[4])}"
+    made = CliRunner().invoke(app, ["export", str(place), *files[:2], point])
+    assert made.exit_code == 0 and made.output.count("is written") == 2, made.output
+    assert list(pd.read_csv(files[1])["vy [m/yr]"]) == [4.0] * 5
+    assert CliRunner().invoke(app, ["export", str(place), files[2], "--line", str(tmp_path / "line.gpkg")]).exit_code == 0
+    assert len(pd.read_csv(files[2])) == 8 and Path(files[0]).exists()
+    refused = CliRunner().invoke(app, ["export", str(place), files[1]])
+    assert refused.exit_code == 2 and "--point" in refused.output

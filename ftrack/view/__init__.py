@@ -1,8 +1,9 @@
 """Plots on xarray objects: maps, time series, profiles, pair networks and search results."""
 
+from ftrack.view.chips import plot_surface
 from ftrack.view.frames import save_picture
 from ftrack.view.inventory import plot_scenes
 from ftrack.view.maps import plot_quality, plot_velocity
 from ftrack.view.plots import plot_network, plot_profile, plot_series
 
-__all__ = ["plot_network", "plot_profile", "plot_quality", "plot_scenes", "plot_series", "plot_velocity", "save_picture"]
+__all__ = ["plot_network", "plot_profile", "plot_quality", "plot_scenes", "plot_series", "plot_surface", "plot_velocity", "save_picture"]

@@ -14,7 +14,7 @@ from ftrack.trial import Trial
 FOUND = "#e8a33d"
 
 
-def plot_trial(trial: Trial) -> Figure:
+def plot_surface(trial: Trial) -> Figure:
     """Draw the chip of the reference, what was searched in the secondary, and the correlation surface.
 
     The dashed square shows where the chip was before, the whole one where it was found; the cross is the peak.

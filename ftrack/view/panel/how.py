@@ -18,7 +18,7 @@ from ftrack.prior import PriorSettings
 from ftrack.stable import StableSettings
 from ftrack.stack import GridSettings
 from ftrack.trial import Trial, Trials
-from ftrack.view.chips import plot_trial
+from ftrack.view.chips import plot_surface
 from ftrack.view.panel.atlas import AREA
 from ftrack.view.panel.form import Kinds, fields
 from ftrack.view.panel.pieces import Message, button, heading, labelled, lat_lon, picture
@@ -162,7 +162,7 @@ def described(trial: Trial) -> str:
             f"correlation {m['correlation']:.2f}, {m['peak_ratio']:.1f} times the second peak, chip {m['chip_size']:.0f} px",
         ]
     words = ", ".join(part.replace("<b>", "").replace("</b>", "") for part in lines)
-    return f"<div class='ftrack-trial'>{picture(plot_trial(trial), f'trial: {words}')}<div>{'<br>'.join(lines)}</div></div>"
+    return f"<div class='ftrack-trial'>{picture(plot_surface(trial), f'trial: {words}')}<div>{'<br>'.join(lines)}</div></div>"
 
 
 def _name(pair: Pair) -> str:
