@@ -1,7 +1,7 @@
 """How much of the time workers read and match, and what a second worker brings.
 
     python -m benchmarks.efficiency             # one worker, then two, of one thread each; about two minutes on idle cores
-    python -m benchmarks.efficiency --scenes 9 --size 1024 --json efficiency.json
+    python -m benchmarks.efficiency --scenes 5 --size 1536 --json efficiency.json
 
 Images are written once to ``--folder``. Cluster and compiled numerics are there before time is taken: a run of hours does not notice
 them. What Dask says of its tasks tells how long each phase was at work; writing is taken off the phase that measures.
@@ -48,7 +48,7 @@ def seconds_of_tasks(dask_scheduler: Any = None) -> dict[str, float]:
     return found
 
 
-def make_case(listing: Path, output: Path, gaps: int, workers: int) -> Plan:
+def make_case(listing: Path, output: Path, gaps: int, workers: int, tile: int = 512) -> Plan:
     """Return the plan of a run with workers of one thread."""
     for path in (output, Path(f"{output}.run")):
         shutil.rmtree(path, ignore_errors=True)
@@ -57,7 +57,7 @@ def make_case(listing: Path, output: Path, gaps: int, workers: int) -> Plan:
             {
                 "scenes": {"catalog": str(listing), "asset": "nir"},
                 "pairs": {"min_days": 1, "max_days": DAYS * gaps},
-                "run": {"tile": 256},
+                "run": {"tile": tile},
                 "output": str(output),
                 "cluster": {"kind": "local", "workers": workers, "threads": 1, "memory": "3GiB"},
             }
@@ -124,9 +124,9 @@ def main() -> None:
     """Measure and print; leave with 1 if a promise is broken."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("build/efficiency"))
-    parser.add_argument("--scenes", type=int, default=12)
-    parser.add_argument("--size", type=int, default=1280)
-    parser.add_argument("--gaps", type=int, default=2, help="longest pair, in intervals between scenes")
+    parser.add_argument("--scenes", type=int, default=7)
+    parser.add_argument("--size", type=int, default=2048)
+    parser.add_argument("--gaps", type=int, default=1, help="longest pair, in intervals between scenes")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     figures, found = measure(options.folder, options.scenes, options.size, options.gaps)

@@ -13,7 +13,6 @@ graphs, scheduling, writing and records. Bytes are predicted for the workflow wi
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import subprocess
@@ -24,7 +23,6 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -32,14 +30,13 @@ from unittest import mock
 
 import numpy as np
 import psutil
-import pyproj
 from distributed import Client
 from zarr.storage import LocalStore, WrapperStore
 
-from benchmarks.null import NullMatcher, NullReader
+from benchmarks.glacier import CORNER, GLACIER, NODE, PIXEL, Area, make_workflow, write_items
+from benchmarks.null import NullReader
 from benchmarks.report import Figure, as_records, exit_code, show_figures, write_json
 from ftrack.batches import images_in
-from ftrack.config import Workflow
 from ftrack.plan import Plan, describe, make_plan, read_plan, write_plan
 from ftrack.records import Phase, Record
 from ftrack.run import Event, run_plan
@@ -47,105 +44,11 @@ from ftrack.tally import Tally
 from ftrack.tasks import NO_FIT, finish_match, job_of, match_tasks, velocity_tasks
 from ftrack.workers import far_environment
 
-LEFT, TOP, EPSG = 500_000.0, 7_700_000.0, 32622
-FIRST = datetime(2012, 1, 1, 15, tzinfo=UTC)
-ORBITS = ((25, 0.0), (95, 3.0))
-REPEAT, LONGEST = 10, 160
-NODE = 80.0
-OTHERS = 20
-"""Files of a scene that nobody asks for; catalogues name that many."""
-
 TASKS, OVERHEAD, BUILD, GROWTH, READS = 20_000, 50.0, 2.0, 1.1, 1.15
 
 PHASES: tuple[Phase, ...] = ("match", "velocity")
 
 Result = TypeVar("Result")
-
-
-class Area(NamedTuple):
-    """Side lengths in km, years, and km that the western one of two scenes of a pass covers."""
-
-    width: float
-    height: float
-    years: float
-
-    @property
-    def bounds(self) -> tuple[float, float, float, float]:
-        """West, south, east, north on the map."""
-        return (LEFT, TOP - 1000 * self.height, LEFT + 1000 * self.width, TOP)
-
-
-GLACIER, CORNER = Area(100.0, 80.0, 13.0), Area(11.0, 11.0, 1.0)
-
-
-def write_items(path: Path, area: Area, resolution: float) -> int:
-    """Write the items of two orbits, two neighbouring tiles in every pass, and return how many there are."""
-    back = pyproj.Transformer.from_crs(EPSG, 4326, always_xy=True)
-    count = int(area.years * 365.25 // REPEAT)
-    items = [
-        _item(
-            back,
-            (LEFT + tile * 450 * area.width, 1000 * (0.55 * area.width), 1000 * area.height),
-            (orbit, tile),
-            first + REPEAT * k,
-            resolution,
-        )
-        for k in range(count)
-        for orbit, first in ORBITS
-        for tile in (0, 1)
-    ]
-    path.write_text(json.dumps({"type": "FeatureCollection", "features": items}))
-    return len(items)
-
-
-def _item(
-    back: pyproj.Transformer, box: tuple[float, float, float], place: tuple[int, int], day: float, resolution: float
-) -> dict[str, Any]:
-    (left, width, height), (orbit, tile) = box, place
-    ragged = 20.0 * (day % 7)
-    west, south, east, north = back.transform_bounds(left + ragged, TOP - height, left + width, TOP - ragged)
-    place_of = {
-        "proj:shape": [round(height / resolution), round(width / resolution)],
-        "proj:transform": [resolution, 0.0, left, 0.0, -resolution, TOP],
-    }
-    number, where = f"{int(day):05d}_{orbit:03d}_{tile}", "https://images.example.com/sentinel-2-level-2a"
-    files = {name: {"href": f"{where}/{number}/{name}.tif", **place_of} for name in ("nir", *(f"band{k:02d}" for k in range(OTHERS)))}
-    return {
-        "type": "Feature",
-        "stac_version": "1.1.0",
-        "id": f"S2_{number}",
-        "collection": "scale",
-        "links": [],
-        "geometry": {"type": "Polygon", "coordinates": [[[west, south], [east, south], [east, north], [west, north], [west, south]]]},
-        "bbox": [west, south, east, north],
-        "properties": {
-            "datetime": (FIRST + timedelta(days=day, seconds=12 * tile)).isoformat(),
-            "platform": "sentinel-2a",
-            "sat:relative_orbit": orbit,
-            "grid:code": f"MGRS-22WE{'AB'[tile]}",
-            "proj:code": f"EPSG:{EPSG}",
-        },
-        "assets": files,
-    }
-
-
-def make_workflow(listing: Path, output: str, area: Area, null: bool) -> Workflow:
-    """Return the workflow of a glacier: as it would be, or with one pixel to a node and a kernel that does nothing."""
-    workflow = Workflow.read(
-        {
-            "name": "scale",
-            "scenes": {"catalog": str(listing), "asset": "nir"},
-            "grid": {"bounds": area.bounds, "resolution": NODE if null else 10.0},
-            "pairs": {"min_days": 1, "max_days": LONGEST},
-            "prefilter": {"kind": "none" if null else "highpass"},
-            "matcher": {"spacing": 1 if null else 8},
-            **({"outliers": {"passes": 0}, "fill": {"min_neighbours": 0}} if null else {}),
-            "run": {"tile": 64 if null else 512, "keep_motion": True},
-            "output": output,
-            "cluster": {"kind": "scheduler", "address": "tcp://127.0.0.1:1", "workers": 2, "memory": "8GB"},
-        }
-    )
-    return workflow.model_copy(update={"matcher": NullMatcher(spacing=1)}) if null else workflow
 
 
 @contextmanager
@@ -341,7 +244,7 @@ def measure(folder: Path, area: Area, blocks: int, workers: int = 2) -> tuple[li
     """Plan a glacier, drive its first blocks with a null kernel, and return figures, and what they are made of."""
     folder.mkdir(parents=True, exist_ok=True)
     listings = {null: folder / f"items_{'null' if null else 'real'}.json" for null in (False, True)}
-    scenes = max(write_items(path, area, NODE if null else 10.0) for null, path in listings.items())
+    scenes = max(write_items(path, area, NODE if null else PIXEL) for null, path in listings.items())
     planning, plan = timed(lambda: make_plan(make_workflow(listings[False], "memory://scale/cube.zarr", area, null=False)))
     told = describe(plan)
     writing, text = timed(lambda: write_plan(plan))

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import dask.array as da
 import numpy as np
 import tenacity
+import xarray as xr
 from dask.delayed import delayed
 
 from ftrack.batches import groups_of
@@ -151,18 +152,30 @@ def measure_wave(plan: Plan, wave: Wave, numbers: Sequence[int]) -> da.Array:
 def _measure(plan: Plan, pairs: Sequence[Pair], window: WaveWindow) -> da.Array:
     """Measure pairs whose images are in memory together, on the nodes of a window."""
     workflow = plan.workflow
+    filtered = _read(plan, pairs, window)
+    prior = read_prior(workflow.prior, node_grid(grid_of(filtered), window.nodes.widened(margin_of(workflow.matcher))))
+    motion = match_array(filtered, pairs, workflow.matcher, prior=prior, window=window.nodes)
+    return clean_array(motion, workflow.outliers, workflow.fill)
+
+
+def _read(plan: Plan, pairs: Sequence[Pair], window: WaveWindow) -> xr.DataArray:
+    """Read and filter the images of pairs, lazily, in one chunk for every tile.
+
+    Where there are several tiles every image is read in one piece: tiles that read for themselves would fetch the blocks of a file that
+    lie in two of them twice.
+    """
+    workflow = plan.workflow
+    alone = all(len(sizes) == 1 for sizes in window.chunks)
     stack = open_stack(
         plan.scenes_in(pairs),
         asset=workflow.scenes.asset,
         grid=plan.grid.window(window.rows, window.columns),
         mask=workflow.scenes.mask,
-        chunks=(-1, *window.chunks),
+        chunks=(-1 if alone else 1, -1, -1),
         settings=workflow.reading,
     )
-    filtered = prefilter(stack, workflow.prefilter)
-    prior = read_prior(workflow.prior, node_grid(grid_of(filtered), window.nodes.widened(margin_of(workflow.matcher))))
-    motion = match_array(filtered, pairs, workflow.matcher, prior=prior, window=window.nodes)
-    return clean_array(motion, workflow.outliers, workflow.fill)
+    rows, columns = window.chunks
+    return prefilter(stack, workflow.prefilter).chunk({"time": -1, "y": rows, "x": columns})
 
 
 def finish_match(job: Job, values: np.ndarray) -> Record:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
 
-from benchmarks import accuracy, efficiency, kernel, peers, report, scale, scenes
+from benchmarks import accuracy, efficiency, glacier, kernel, peers, report, scale, scenes
 from benchmarks.engines import BASELINE, FULL, autorift_core, available_engines, in_threads
 from benchmarks.memory import write_archive
 from benchmarks.suite import tiles
@@ -248,10 +248,10 @@ def test_the_suite_of_small_timings_runs(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_null_run_is_planned_and_driven_for_real(tmp_path: Path) -> None:
-    area = scale.Area(11.0, 6.0, 0.4)
+    area = glacier.Area(11.0, 6.0, 0.4)
     listing, output = tmp_path / "items.json", tmp_path / "cube.zarr"
-    assert scale.write_items(listing, area, scale.NODE) == 2 * 2 * 14
-    plan = make_plan(scale.make_workflow(listing, f"file://{output}", area, null=True))
+    assert glacier.write_items(listing, area, glacier.NODE) == 2 * 2 * 14
+    plan = make_plan(glacier.make_workflow(listing, f"file://{output}", area, null=True))
     assert (len(plan.pairs), plan.tiling.tile_rows, plan.tiling.tile_columns) == (2 * 91, 2, 3)
     assert scale.reads_of(plan)[0] == 1.0 and scale.build_seconds(plan) > 0
     with open_client(ClusterSettings(kind="threads", threads=2)) as client:

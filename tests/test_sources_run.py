@@ -29,9 +29,15 @@ def client() -> Iterator[Client]:
         yield opened
 
 
+@pytest.fixture(autouse=True)
+def many_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every tile read for itself, so that much is asked for."""
+    monkeypatch.setattr("ftrack.forecast.LARGEST_SIDE", 1)
+
+
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_archive(tmp_path_factory.mktemp("archive"))
+    return make_archive(tmp_path_factory.mktemp("archive"), shape=(384, 512))
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +96,7 @@ def test_tokens_of_two_seconds_last_for_a_run_of_twenty(
     archive: Path, reference: dict[str, str], server: FileServer, client: Client, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    server.life, server.delay = 2.0, 1.3
+    server.life, server.delay = 2.0, 0.9
     tokens = {"127.0.0.1": f"{server.url}/token/{{collection}}"}
     plan = make_plan(workflow_of(archive, server.url, tmp_path / "cube.zarr", tokens=tokens, attempts=1))
     jobs = {block: job_of(plan, block) for block in plan.waves[0].blocks}

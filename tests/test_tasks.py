@@ -1,0 +1,48 @@
+"""What a wave reads, and that its results come in the order of its pairs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from rasterio.windows import Window
+from small_run import make_archive, make_workflow
+
+from ftrack.plan import Plan, make_plan
+from ftrack.reader import ExactWarpReader
+from ftrack.tasks import measure_wave
+
+DAYS = (1, 4, 6, 9, 11, 14)
+"""Two orbits take turns."""
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    folder = tmp_path_factory.mktemp("archive")
+    return make_plan(make_workflow(make_archive(folder, shape=(192, 192), days=DAYS), folder / "cube.zarr"))
+
+
+def test_every_image_is_read_once_in_a_wave(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    windows: list[tuple[str, int, int]] = []
+
+    read = ExactWarpReader.read
+
+    def count(reader: ExactWarpReader, window: Window) -> np.ndarray:
+        windows.append((reader.image.layers[0].file.scene, int(window.height), int(window.width)))
+        return read(reader, window)
+
+    monkeypatch.setattr(ExactWarpReader, "read", count)
+    (wave,) = plan.waves
+    assert (wave.height, wave.width) == (2, 2)
+    measure_wave(plan, wave, range(len(plan.pairs))).compute(scheduler="synchronous")
+    assert sorted(name for name, _, _ in windows) == [scene.id for scene in plan.scenes]
+    assert min(min(size) for _, *size in windows) > 192
+
+
+def test_groups_of_images_come_back_in_the_order_of_the_pairs(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = (7, 2, 5, 0)
+    whole = measure_wave(plan, plan.waves[0], numbers).compute(scheduler="synchronous")
+    monkeypatch.setattr("ftrack.batches.IMAGES", 3)
+    few = measure_wave(plan, plan.waves[0], numbers).compute(scheduler="synchronous")
+    one = measure_wave(plan, plan.waves[0], numbers[1:2]).compute(scheduler="synchronous")
+    np.testing.assert_array_equal(few, whole)
+    np.testing.assert_array_equal(one[:, 0], whole[:, 1])
