@@ -147,7 +147,7 @@ sys.path.insert(0, {tests!r})
 from pathlib import Path
 from test_jobs import workflow_of
 from ftrack.jobs import submit
-submit(workflow_of(Path({listing!r}), {output!r}))
+submit(workflow_of(Path({listing!r}), {output!r}, kind="threads", threads=1, workers=None))
 """
 
 
@@ -168,7 +168,7 @@ def test_two_submits_at_once_make_one_cube_which_is_found_from_elsewhere(
     assert "done" in repr(job) and "<progress" in job._repr_html_() and "vectors" in capsys.readouterr().out
     assert job.open().sizes == open_cube(job.output).sizes
     before = bytes_of(tmp_path)
-    again = submit(workflow_of(listing, output))
+    again = submit(workflow_of(listing, output, kind="threads", threads=1, workers=None))
     assert again.status().state == job.resume().status().state == job.cancel().state == "done"
     assert bytes_of(tmp_path) == before
 

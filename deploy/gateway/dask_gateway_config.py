@@ -29,6 +29,8 @@ threads, memory = int(given("MAX_THREADS", "4")), float(given("MAX_MEMORY_GIB", 
 # Only the proxy's address is for users; a certificate makes it https, and then it may be something else than loopback.
 c.DaskGateway.address = given("PRIVATE_ADDRESS", "127.0.0.1:8001")
 c.Proxy.address = given("ADDRESS", "127.0.0.1:8000")
+# Clusters are on this machine too and go past the proxy: they need not know the authority behind its certificate.
+c.Backend.api_url = f"http://{c.DaskGateway.address}/api"
 c.Proxy.tls_cert, c.Proxy.tls_key = given("TLS_CERT", ""), given("TLS_KEY", "")
 if not c.Proxy.tls_cert and c.Proxy.address.rpartition(":")[0] not in ("127.0.0.1", "localhost", "[::1]"):
     sys.exit(f"{c.Proxy.address} can be reached from elsewhere: set FTRACK_GATEWAY_TLS_CERT and FTRACK_GATEWAY_TLS_KEY too")
