@@ -26,6 +26,9 @@ LATTICE = 24
 LEVELS = 250
 """Colours of a scale."""
 
+SLOW = 0.03
+"""Part of the highest speed below which no streamline begins: directions of ice that stands are noise."""
+
 FURTHEST = 85.05
 """Latitude at which web maps end."""
 
@@ -244,6 +247,8 @@ def streamlines(velocity: xr.Dataset, box: Box, count: int = 14, steps: int = 14
     rows, columns, size = _seen(grid, box, count)
     fields = [velocity[name].values for name in ("vx", "vy")]
     seeds = np.stack([part.ravel() for part in np.meshgrid(rows + 0.5, columns + 0.5, indexing="ij")], axis=1).astype(float)
+    speed = np.hypot(*(field[tuple(seeds.astype(int).T)] for field in fields))
+    seeds = seeds[np.nan_to_num(speed) > SLOW * np.nanmax(np.append(speed, 0.0))]
     step = max(0.5, size / 12)
     back, forth = (_follow(fields, seeds, sign * step, steps) for sign in (-1, 1))
     paths = np.concatenate([back[:, :0:-1], forth], axis=1)

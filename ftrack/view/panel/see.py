@@ -41,7 +41,9 @@ class See(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.pair, self.second = w.Dropdown(layout=wide()), w.Dropdown(options=[("nothing", "")], layout=wide())
         self.limit = w.Text(placeholder="automatic", continuous_update=False, layout=w.Layout(width="110px"))
         self.logarithmic = w.Checkbox(description="logarithmic", indent=False, layout=w.Layout(width="120px"))
-        self.flow = w.ToggleButtons(options=["none", "arrows", "streamlines"], style={"button_width": "90px"})
+        self.flow = w.ToggleButtons(
+            options=["none", "arrows", "streamlines"], style={"button_width": "110px"}, layout=w.Layout(width="360px")
+        )
         self.opacity = w.IntSlider(80, 0, 100, 5, continuous_update=False, layout=w.Layout(width="270px"))
         self.swipe = w.IntSlider(50, 0, 100, 2, layout=w.Layout(width="270px"))
         self.scale, self.series, self.profile = w.HTML(), w.HTML(), w.HTML()
