@@ -11,7 +11,7 @@ from ftrack.workers import Workers
 PIXEL = 4
 """Bytes of a pixel in memory (float32)."""
 
-COPIES = 3.0
+COPIES = 2.5
 """How often the pixels of a block, with halo, are in memory while it is measured."""
 
 SCRATCH = 80

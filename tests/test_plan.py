@@ -17,6 +17,7 @@ from ftrack.config import SceneSettings, Workflow
 from ftrack.errors import Stop
 from ftrack.forecast import LARGEST_SIDE, forecast, wave_side, worker_memory
 from ftrack.grid import Grid
+from ftrack.match import found_by
 from ftrack.plan import Plan, describe, make_plan, read_plan, write_plan
 from ftrack.refuse import refuse_oversize
 from ftrack.scenes import find_scenes
@@ -190,10 +191,11 @@ def test_waves_are_as_large_as_memory_allows() -> None:
 def test_a_worker_of_two_gib_takes_a_batch_of_images_in_tiles_of_512_px() -> None:
     plan = Plan(workflow=Workflow(scenes=SceneSettings(catalog="items.json", asset="nir")), scenes=(), pairs=(), grid=GRID)
     tiling, around, small = Tiling(8, 640, 640, 64, BATCH), (plan.reach, plan.margin), Workers(1, 1, 2 * 2**30)
-    side = wave_side(tiling, IMAGES, around, small)
-    refuse_oversize(forecast(tiling, IMAGES, side, around), small)
+    stages = found_by(plan.workflow.matcher)
+    side = wave_side(tiling, IMAGES, around, small, stages)
+    refuse_oversize(forecast(tiling, IMAGES, side, around, stages), small)
     with pytest.raises(Stop, match="a worker needs"):
-        refuse_oversize(forecast(tiling._replace(tile=256), IMAGES, 1, around), small)
+        refuse_oversize(forecast(tiling._replace(tile=256), IMAGES, 1, around, stages), small)
 
 
 def test_a_wave_of_several_tiles_is_shared_by_the_workers() -> None:
