@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import dask.array as da
 import numpy as np
@@ -112,7 +112,7 @@ def match_array(
     images = _merge_short(images, halo, (1, 2))
     starts, largest = _edges(images), halo - matcher.halo
     counts = tuple(_count_nodes(where, edges) for where, edges in zip((nodes_in.rows, nodes_in.columns), starts, strict=True))
-    if isinstance(matcher, TwoStage) and matcher.spread and max(images.numblocks[1:]) > 1:
+    if has_two_stages(matcher) and matcher.spread and max(images.numblocks[1:]) > 1:
         wide, depth = nodes_in.widened(matcher.spread), _depth(images, matcher.search_halo + largest)
         found = _map(
             _find_block, images, depth, (matcher.planes, len(pairs), *_own_nodes(wide, starts)),
@@ -133,7 +133,7 @@ def _around(images: da.Array, nodes: Nodes, halo: int) -> tuple[da.Array, Nodes]
     """Return the pixels that nodes need, and the nodes as they lie on these."""
     window = []
     for where, n in ((nodes.rows, images.shape[1]), (nodes.columns, images.shape[2])):
-        window.append((max(0, int(where[0]) - halo), min(n, int(where[-1]) + halo)) if where.size else (0, n))
+        window.append((max(0, int(where[0]) - halo), min(n, int(where[-1]) + halo + 1)) if where.size else (0, n))
     (top, bottom), (left, right) = window
     return images[:, top:bottom, left:right], nodes._replace(row=nodes.row - top, column=nodes.column - left)
 
@@ -180,9 +180,18 @@ def margin_of(matcher: Matcher) -> int:
     return int(getattr(matcher, "margin", 0))
 
 
+def has_two_stages(matcher: Matcher) -> TypeGuard[TwoStage]:
+    """Say whether a matcher's two stages make up its ``measure``; a subclass that replaces only that has one stage."""
+
+    def owner(name: str) -> type:
+        return next(kind for kind in type(matcher).__mro__ if name in vars(kind))
+
+    return isinstance(matcher, TwoStage) and issubclass(owner("find"), owner("measure"))
+
+
 def found_by(matcher: Matcher) -> tuple[int, int]:
     """Return the numbers that a matcher's first stage gives for a node, and the nodes around a tile at which its second needs them."""
-    return (matcher.planes, matcher.spread) if isinstance(matcher, TwoStage) else (0, 0)
+    return (matcher.planes, matcher.spread) if has_two_stages(matcher) else (0, 0)
 
 
 def halo_with(matcher: Matcher, largest: float) -> int:

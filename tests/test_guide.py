@@ -46,9 +46,8 @@ def same(a: np.ndarray, b: np.ndarray) -> float:
 def test_it_finds_what_the_full_search_finds() -> None:
     full = FULL.measure(*IMAGES, ROWS, COLUMNS, Prior())
     assert (full[STATUS] == Status.MEASURED).mean() > 0.5
-    assert same(full, WHOLE) > 0.98
-    both = (full[STATUS] == Status.MEASURED) & (full[CHIP] == WHOLE[CHIP])
-    assert (np.hypot(*(full - WHOLE)[:2])[both] <= 0.05).mean() > 0.999
+    assert same(full, WHOLE) > 0.995
+    assert ((full[CHIP] == WHOLE[CHIP]) | (full[STATUS] != WHOLE[STATUS])).mean() > 0.995
 
 
 @settings(max_examples=6)

@@ -205,3 +205,24 @@ def test_a_prior_that_varies_reaches_both_stages() -> None:
     parts = match_stack(stack.chunk({"y": 190, "x": 280}), [PAIR], MATCHER, prior=field).compute()
     xr.testing.assert_identical(parts, whole)
     assert (whole.status == Status.MEASURED).mean() > 0.8
+
+
+class Still(NCC):
+    """A matcher that replaces what NCC measures, and needs no pixels around a node."""
+
+    @property
+    def halo(self) -> int:
+        return 0
+
+    @property
+    def margin(self) -> int:
+        return 0
+
+    def measure(self, reference: np.ndarray, secondary: np.ndarray, rows: np.ndarray, columns: np.ndarray, prior: Prior) -> np.ndarray:
+        return np.zeros((len(MOTION), rows.size, columns.size), np.float32)
+
+
+def test_a_matcher_that_replaces_measure_alone_has_one_stage() -> None:
+    motion = match_stack(STACK.chunk({"y": 40, "x": 40}), [PAIR], Still()).compute(scheduler="sync")
+    assert (motion.status == Status.MEASURED).all()
+    assert (motion.dx == 0).all()

@@ -34,10 +34,15 @@ CLEAR = 0.5
 
 
 class Sight(NamedTuple):
-    """What guides the search: windows inside those that are allowed, and where they can be relied upon, bool (row, column)."""
+    """What guides the search: windows inside those that are allowed, and where they can be relied upon, bool (row, column).
+
+    ``second`` (row, column) is the second-highest coefficient of the coarse chips, times their side in px: what chance makes
+    of a chip falls with its side.
+    """
 
     windows: Windows
     sure: np.ndarray
+    second: np.ndarray
 
 
 def factor_of(spacing: int, radius: int) -> int:
@@ -88,7 +93,7 @@ def look_ahead(
         np.clip(np.rint(np.where(sure, part, 0.0)).astype(np.int64), middle - room, middle + room)
         for part, middle in zip(found, (allowed.dy, allowed.dx), strict=True)
     )
-    return Sight(Windows(centre_y, centre_x, np.full(shape, RADIUS)), sure)
+    return Sight(Windows(centre_y, centre_x, np.full(shape, RADIUS)), sure, CHIP * factor * peaks.peak[0] / peaks.ratio[0])
 
 
 def _decimated(image: np.ndarray, corner: tuple[int, int], factor: int, beyond: int, size: tuple[int, int]) -> np.ndarray:
@@ -110,11 +115,16 @@ def _trusted(peaks: Peaks, factor: int) -> tuple[np.ndarray, np.ndarray]:
     return offsets, sure
 
 
-def search(images: tuple[np.ndarray, np.ndarray], layout: Layout, allowed: Windows, sight: Sight, min_valid: float) -> Peaks:
-    """Find peaks in small windows where that is safe, and in all that is allowed elsewhere; see ``ftrack.kernels.find.find_peaks``."""
-    shape = (len(layout.counts), *sight.sure.shape)
+def search(images: tuple[np.ndarray, np.ndarray], layout: Layout, allowed: Windows, sight: Sight, limits: tuple[float, float]) -> Peaks:
+    """Find peaks in small windows where that is safe, and in all that is allowed elsewhere; see ``ftrack.kernels.find.find_peaks``.
+
+    ``limits`` are the least share of valid pixels, and the least peak ratio that must be expected among all that is allowed.
+    """
+    shape, (min_valid, min_ratio) = (len(layout.counts), *sight.sure.shape), limits
     near = find_peaks(*images, layout, sight.windows, min_valid, sight.sure)
-    again = ~(sight.sure & (near.bounded == 0) & (near.peak >= CLEAR)) & ~((near.valid < min_valid) | near.flat)
+    second = sight.second / (layout.counts * layout.side)[:, None, None]
+    certain = (near.bounded == 0) & (near.peak >= np.maximum(CLEAR, min_ratio * second))
+    again = ~(sight.sure & certain) & ~((near.valid < min_valid) | near.flat)
     if not again.any():
         return near
     wide = find_peaks(*images, layout, allowed, min_valid, again)

@@ -102,8 +102,8 @@ class NCC(Settings):
         if ahead:
             corner = (int(rows[0]) - ahead * self.spacing, int(columns[0]) - ahead * self.spacing)
             sight = look_ahead((reference, secondary), corner, self.spacing, self.search_radius, allowed, self.min_valid)
-            near = Sight(Windows(*(part[inner] for part in sight.windows)), sight.sure[inner])
-            return self._judge(search(cuts, layout, windows, near, self.min_valid))
+            near = Sight(Windows(*(part[inner] for part in sight.windows)), sight.sure[inner], sight.second[inner])
+            return self._judge(search(cuts, layout, windows, near, (self.min_valid, self.min_peak_ratio)))
         return self._judge(find_peaks(*cuts, layout, windows, self.min_valid, np.ones(shape, np.bool_)))
 
     def _judge(self, peaks: Peaks) -> np.ndarray:
