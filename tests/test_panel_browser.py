@@ -95,6 +95,7 @@ def test_from_a_rectangle_to_a_velocity_map(browser: Browser, server: str, folde
     page = open_panel(browser, server, through, through)
     press(page, "Search")
     said(page, "5 scenes from")
+    expect(page.locator(".leaflet-control-scale")).not_to_contain_text("500 km")  # the map has moved to the scenes
     page.locator(".leaflet-draw-draw-rectangle").click()
     x, y = centre_of_map(page)
     page.mouse.move(x - 100, y - 100)

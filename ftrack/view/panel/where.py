@@ -251,10 +251,10 @@ class Where(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
     def _found(self, scenes: tuple[Scene, ...]) -> None:
         self.state.found = scenes
         first, last = scenes[0].time, scenes[-1].time
-        self.search_said.say(f"{len(scenes)} scenes from {first:%Y-%m-%d} to {last:%Y-%m-%d}. Look at them in step 2.", "ok")
         if self.state.value("scenes", "area") is None:
             bounds = shapely.union_all([scene.footprint for scene in scenes]).bounds
             self.state.view = view_of(self.state.projection, bounds)
+        self.search_said.say(f"{len(scenes)} scenes from {first:%Y-%m-%d} to {last:%Y-%m-%d}. Look at them in step 2.", "ok")
 
 
 def _search(wanted: SceneSettings) -> tuple[Scene, ...]:
