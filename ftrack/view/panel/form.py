@@ -48,7 +48,7 @@ class Field(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
     def refresh(self) -> None:
         """Show what the settings say now."""
         value = self.state.value(*self.path, self.name, default=self.default)
-        shown = value if not isinstance(self.input, w.Text) else _as_text(value)
+        shown = value if not isinstance(self.input, w.Text) else self.state.short(_as_text(value))
         if self.input.value != shown:
             self.input.value = shown
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import ipyleaflet
 import ipywidgets as w
 import numpy as np
+import shapely
 import shapely.geometry
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
@@ -23,7 +24,7 @@ from ftrack.jobstatus import JobStatus
 from ftrack.plan import Plan, describe, make_plan
 from ftrack.progress import Sketch, TileProgress, plan_of, progress_of, sketch_of
 from ftrack.trial import seconds_of
-from ftrack.view.panel.atlas import AREA, SHADE
+from ftrack.view.panel.atlas import AREA, SHADE, view_of
 from ftrack.view.panel.form import fields
 from ftrack.view.panel.pieces import Message, button, heading, labelled
 from ftrack.view.panel.state import State
@@ -62,6 +63,7 @@ class Running(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.cancel_button = button("Cancel", self.cancel, tip="stop, and be free to change settings; what is finished is kept")
         self.plan: Plan | None = None
         self._sketches: dict[tuple[int, int], Sketch] = {}
+        self._shown = False
         self._watch: asyncio.Task[None] | None = None
         super().__init__(self._rows())
         state.observe(lambda _: self.estimate(), "step")
@@ -191,7 +193,7 @@ class Running(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         """Show a run from now on."""
         state = self.state
         if state.job is None or state.job.output != job.output:
-            self._sketches, self.plan = {}, None
+            self._sketches, self.plan, self._shown = {}, None, False
         state.job, state.status, state.output = job, None, job.output
         self.bar.layout.display = ""
         self._buttons()
@@ -228,8 +230,8 @@ class Running(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         status = job.status()
         if self.plan is None or self.plan.folder != job.folder:
             self.plan = plan_of(job.folder)
-        if self.plan is None:
-            return Seen(status, (), {})
+        if self.plan is None or status.state == "done" or self.plan.run_id != job.submission.run_id:
+            return Seen(status, (), {})  # nothing to draw, or the run of another version of ftrack
         tiles = progress_of(self.plan)
         side = max(1, min(8, int((CELLS / len(tiles)) ** 0.5)))
         for tile in tiles:
@@ -248,8 +250,12 @@ class Running(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
             text += f"; colours from dark to bright: 0 to {_top(seen):,.0f} m/yr at first sight"
         kind = "ok" if status.state == "done" else "error" if status.state in ("failed", "dead") else "busy"
         self.said.say(f"{status}\n{text}".strip(), kind if status.state != "cancelled" else "info")
-        if seen.tiles:
-            self.state.layer("run").layers = () if status.state == "done" else tuple(_layers(seen))
+        if seen.tiles and not self._shown:
+            self._shown = True
+            if not self.state.found:
+                bounds = shapely.union_all([tile.outline for tile in seen.tiles]).bounds
+                self.state.view = view_of(self.state.projection, bounds)
+        self.state.layer("run").layers = tuple(_layers(seen)) if seen.tiles else ()
         self._buttons()
         if status.state == "done":
             self._opened()

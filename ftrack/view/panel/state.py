@@ -166,6 +166,11 @@ class State(HasTraits):
         off = set(self.value("scenes", "leave_out", default=()))
         return tuple(scene for scene in self.found if scene.id not in off)
 
+    def short(self, place: str) -> str:
+        """Return a path relative to the workflow file, which is how it is read, if it lies below the file's folder."""
+        folder = self.file.absolute().parent
+        return str(Path(place).relative_to(folder)) if place.startswith(f"{folder}/") else place
+
     def value(self, *path: str, default: Any = None) -> Any:
         """Return a setting, such as ``value("scenes", "area")``, or what stands for it where it is not set."""
         inside: Any = self.values

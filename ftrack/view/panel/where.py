@@ -95,20 +95,15 @@ class Where(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         said = self.state.value("scenes", "catalog")
         names = [name for name in self.catalog.options if PRESETS.get(name, {}).get("scenes", {}).get("catalog", name) == said]
         self.catalog.value = names[0] if names else OWN if said and OWN in self.catalog.options else self.catalog.options[0]
-        self.address.value = self._short(said or "")
+        self.address.value = self.state.short(said or "")
         self.address_row = labelled("address", self.address)
         self.address_row.layout.display = "" if self.catalog.value == OWN else "none"
         span = read_dates(self.state.value("scenes", "dates"))
         self.begin.value, self.end.value = (end and end.date() for end in span)
         area = self.state.value("scenes", "area")
-        self.box.value = ", ".join(f"{side:g}" for side in area) if isinstance(area, list | tuple) else self._short(area or "")
+        self.box.value = ", ".join(f"{side:g}" for side in area) if isinstance(area, list | tuple) else self.state.short(area or "")
         if said is None:
             self._choose_catalogue()
-
-    def _short(self, place: str) -> str:
-        """Return a path relative to the workflow file, which is how it is read, if it lies below the file's folder."""
-        folder = self.state.file.absolute().parent
-        return str(Path(place).relative_to(folder)) if place.startswith(f"{folder}/") else place
 
     def _wire(self) -> None:
         state = self.state
