@@ -90,7 +90,7 @@ def test_one_pass_equals_its_plain_definition() -> None:
     motion = spoilt(random, dx, dy, alone=0.15, clusters=5)
     blank(motion, random.random(dx.shape) < 0.25, Status.NO_DATA)
     motion[DX_ERROR:CHIP] = random.uniform(0.02, 0.3, (2, 32, 32)).astype(np.float32)
-    chosen = Outliers(passes=1)
+    chosen = Outliers(passes=1, error_ratio=0.0)
     limits = (chosen.tolerance, chosen.share, chosen.noise, chosen.threshold)
     got = clean_nodes(motion, chosen, LEAVE)[STATUS] == Status.MEASURED
     fields = motion.astype(float)
