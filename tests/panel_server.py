@@ -101,5 +101,5 @@ def picture_of(page: Page, name: str) -> None:
     PICTURES.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=PICTURES / f"{name}.png")
     if (folder := os.environ.get("FTRACK_PICTURES")) and name.startswith("voila-"):
-        small = Image.open(PICTURES / f"{name}.png").convert("RGB").quantize(96)
+        small = Image.open(PICTURES / f"{name}.png").convert("RGB").quantize(200)
         small.save(Path(folder) / f"{name.replace('voila', 'panel')}.png", optimize=True)

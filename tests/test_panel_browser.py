@@ -133,7 +133,7 @@ def test_from_a_rectangle_to_a_velocity_map(browser: Browser, server: str, folde
     page.locator(".ftrack-step img[alt^='series']").wait_for()
     picture_of(page, f"{through}-see")
     to_step(page, 7)
-    press(page, "CSV")
+    page.get_by_role("button", name="CSV", exact=True).first.click()
     said(page, "is written")
     picture_of(page, f"{through}-save")
     page.close()

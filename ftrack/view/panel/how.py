@@ -88,6 +88,8 @@ class How(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         if self.state.step == TITLE:
             self.state.aside.children = [self.below]
             self.try_out()
+        else:
+            self.state.layer("trial").layers = ()
 
     def _mark(self) -> None:
         lon, lat = self.state.place
