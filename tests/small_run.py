@@ -49,6 +49,16 @@ def _change_spots(image: np.ndarray, rng: np.random.Generator) -> None:
         image[spot] = other[spot]
 
 
+def list_at(listing: Path, url: str, copy: Path) -> Path:
+    """Write the list of items once more, with its files at a server, and return it."""
+    items = json.loads(listing.read_text())
+    for item in items["features"]:
+        for asset in item["assets"].values():
+            asset["href"] = f"{url}/scenes/{Path(asset['href']).name}"
+    copy.write_text(json.dumps(items))
+    return copy
+
+
 def make_workflow(listing: Path, output: Path | str, **changes: Any) -> Workflow:
     """Return a workflow for the archive; changes are merged into its sections."""
     values: dict[str, Any] = {

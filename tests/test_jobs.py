@@ -14,9 +14,10 @@ from pathlib import Path
 import boto3
 import pytest
 from dask_processes import Processes, dask_processes
+from file_server import FileServer, serving
 from gateway_server import gateway_server
 from moto.server import ThreadedMotoServer
-from small_run import bytes_of, make_archive, make_workflow
+from small_run import bytes_of, list_at, make_archive, make_workflow
 
 from ftrack.cluster import open_client
 from ftrack.config import Workflow
@@ -116,8 +117,19 @@ def test_a_job_on_a_cluster_survives_its_worker_and_tells_of_its_scheduler(
     assert done < records_of(job)
 
 
-def test_a_job_that_is_cancelled_or_whose_driver_is_killed_is_taken_up(listing: Path, reference: dict[str, str], tmp_path: Path) -> None:
-    job = submit(workflow_of(listing, tmp_path / "cube.zarr"))
+@pytest.fixture
+def slow(listing: Path, tmp_path: Path) -> Iterator[tuple[Path, FileServer]]:
+    """The scenes at a server that takes its time, so that a run lasts."""
+    with serving() as server:
+        server.files = {f"/scenes/{path.name}": path.read_bytes() for path in listing.parent.glob("*.tif")}
+        server.delay = 1.0
+        yield list_at(listing, server.url, tmp_path / "items.json"), server
+
+
+def test_a_job_that_is_cancelled_or_whose_driver_is_killed_is_taken_up(
+    slow: tuple[Path, FileServer], reference: dict[str, str], tmp_path: Path
+) -> None:
+    job = submit(workflow_of(slow[0], tmp_path / "cube.zarr"))
     with pytest.raises(Stop, match="under way"):
         job.reap()
     until(lambda: beat_of(job).state == "running")
@@ -137,6 +149,7 @@ def test_a_job_that_is_cancelled_or_whose_driver_is_killed_is_taken_up(listing: 
     assert status.state == "dead" and "last sign of life" in status.reason
     assert job.reap() == ()
     assert job.status().state == "failed"
+    slow[1].delay = 0.0
     assert job.resume().wait(LONG_ENOUGH).state == "done"
     assert chunks_of(tmp_path / "cube.zarr") == reference
 

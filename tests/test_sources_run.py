@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import pickle
 import time
@@ -13,7 +12,7 @@ import pytest
 from distributed import Client
 from fault_proxy import fault_proxy
 from file_server import FileServer, serving
-from small_run import bytes_of, make_archive, make_workflow
+from small_run import bytes_of, list_at, make_archive, make_workflow
 
 from ftrack.cluster import open_client
 from ftrack.config import ClusterSettings, Workflow
@@ -65,13 +64,7 @@ def chunks_of(cube: Path) -> dict[str, str]:
 
 def workflow_of(archive: Path, url: str, output: Path, **source: object) -> Workflow:
     """Return the workflow with a list of items whose files lie at a server."""
-    items = json.loads(archive.read_text())
-    for item in items["features"]:
-        for asset in item["assets"].values():
-            asset["href"] = f"{url}/scenes/{Path(asset['href']).name}"
-    listing = output.parent / "items.json"
-    listing.write_text(json.dumps(items))
-    return make_workflow(listing, output, source=source)
+    return make_workflow(list_at(archive, url, output.parent / "items.json"), output, source=source)
 
 
 def test_every_tenth_request_spoiled_changes_no_byte(
