@@ -240,11 +240,14 @@ def test_tables_picture_and_json_come_out_of_small_runs(tmp_path: Path, capsys: 
 def test_the_suite_of_small_timings_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tiles, "SIZE", 160)
     monkeypatch.setattr(tiles, "NODES", np.arange(64, 97, 8))
-    tiles.Match().setup("32")
-    tiles.Clean().setup()
+    match, clean, prefilter, tile = tiles.Match(), tiles.Clean(), tiles.Prefilter(), tiles.Tile()
+    match.setup("32")
+    clean.setup()
     for kind in tiles.FILTERS:
-        tiles.Prefilter().setup(kind)
-    tiles.Tile().setup()
+        prefilter.setup(kind)
+    tile.setup()
+    assert match.reference.shape == prefilter.image.shape == tile.images[0].shape == (160, 160)
+    assert match.solve.chip_sizes == (32,) and np.isfinite(clean.motion[:2]).all()
 
 
 def test_a_null_run_is_planned_and_driven_for_real(tmp_path: Path) -> None:

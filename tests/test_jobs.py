@@ -74,6 +74,15 @@ def cluster(tmp_path: Path) -> Iterator[Processes]:
         yield processes
 
 
+@pytest.fixture
+def slow(listing: Path, tmp_path: Path) -> Iterator[tuple[Path, FileServer]]:
+    """The scenes at a server that takes its time, so that a run lasts."""
+    with serving() as server:
+        server.files = {f"/scenes/{path.name}": path.read_bytes() for path in listing.parent.glob("*.tif")}
+        server.delay = 1.0
+        yield list_at(listing, server.url, tmp_path / "items.json"), server
+
+
 def test_what_was_never_submitted_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(Stop, match="no job was submitted"):
         open_job(str(tmp_path / "cube.zarr"))
@@ -96,9 +105,9 @@ def beat_of(job: Job) -> Beat:
 
 
 def test_a_job_on_a_cluster_survives_its_worker_and_tells_of_its_scheduler(
-    listing: Path, reference: dict[str, str], cluster: Processes, tmp_path: Path
+    slow: tuple[Path, FileServer], reference: dict[str, str], cluster: Processes, tmp_path: Path
 ) -> None:
-    job = submit(workflow_of(listing, tmp_path / "cube.zarr", kind="scheduler", address=cluster.address))
+    job = submit(workflow_of(slow[0], tmp_path / "cube.zarr", kind="scheduler", address=cluster.address))
     until(lambda: beat_of(job).state == "running")
     first = beat_of(job)
     (holder,) = [worker for worker in cluster.workers if worker.pid == parent_of(first.pid)]
@@ -112,18 +121,10 @@ def test_a_job_on_a_cluster_survives_its_worker_and_tells_of_its_scheduler(
     done = records_of(job)
     with pytest.raises(Stop, match="not a published cube"):
         open_cube(job.output)
+    slow[1].delay = 0.0
     assert open_job(job.output).resume("local").wait(LONG_ENOUGH).state == "done"
     assert chunks_of(tmp_path / "cube.zarr") == reference
     assert done < records_of(job)
-
-
-@pytest.fixture
-def slow(listing: Path, tmp_path: Path) -> Iterator[tuple[Path, FileServer]]:
-    """The scenes at a server that takes its time, so that a run lasts."""
-    with serving() as server:
-        server.files = {f"/scenes/{path.name}": path.read_bytes() for path in listing.parent.glob("*.tif")}
-        server.delay = 1.0
-        yield list_at(listing, server.url, tmp_path / "items.json"), server
 
 
 def test_a_job_that_is_cancelled_or_whose_driver_is_killed_is_taken_up(

@@ -162,7 +162,7 @@ def test_a_first_map_takes_less_than_a_minute_and_eight_clicks(browser: Browser,
 
 def test_a_run_is_paused_found_again_after_a_reload_and_cancelled(browser: Browser, server: str, folder: Path) -> None:
     slow = {**json.loads((folder / "runs.yaml").read_text()), "run": {"tile": 64}}
-    slow["matcher"] = {"chip_sizes": [16, 32], "search_radius": 40}
+    slow["matcher"] = {"chip_sizes": [16, 32], "search_radius": 120, "search": "full"}
     slow["pairs"] = {"max_days": 60}
     (folder / "runs.yaml").write_text(json.dumps(slow))
     page = open_panel(browser, server, "runs", "voila")

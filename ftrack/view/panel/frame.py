@@ -9,8 +9,14 @@ from typing import Any
 import ipywidgets as w
 import shapely
 
+import ftrack.view.panel.found as found
+import ftrack.view.panel.how as how
+import ftrack.view.panel.running as running
+import ftrack.view.panel.save as save
+import ftrack.view.panel.see as see
+import ftrack.view.panel.theirs as theirs
+import ftrack.view.panel.where as where
 from ftrack.extent import read_area
-from ftrack.view.panel import found, how, running, save, see, theirs, where
 from ftrack.view.panel.atlas import View, drawn, new_map, view_of
 from ftrack.view.panel.pieces import Message, Step, button
 from ftrack.view.panel.state import PanelLimits, State
