@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from dask.utils import format_bytes
@@ -53,8 +54,9 @@ def drive(client: Any, groups: Iterable[Mapping[str, Any]], waiting: int) -> Gen
             future = next(ended)
             yield _outcome(client, running.pop(future), future)
     finally:
-        if running:
-            client.cancel(list(running))
+        # With its scheduler a client loses its futures, and refuses to cancel them: the reason would hide the first error.
+        with suppress(CancelledError):
+            client.cancel([future for future in running if not future.cancelled()])
 
 
 def _outcome(client: Any, name: str, future: Any) -> Outcome:

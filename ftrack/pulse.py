@@ -158,7 +158,8 @@ class Pulse:
             try:
                 self._look()
                 self._flush()
-                if not self.superseded:
+                # A look may have taken seconds, in which a driver elsewhere has taken over from this one.
+                if self.why != ORPHAN and not self._others():
                     self._write()
             except FtrackError as error:
                 log.debug("no heartbeat: %s", error)
@@ -172,9 +173,11 @@ class Pulse:
             self.interrupt(ORPHAN)
 
     def _others(self) -> bool:
-        """Return whether another driver has taken the job since."""
+        """Return whether another driver has taken the job since; of two drivers of one submission the later one has it."""
         latest = read_beat(self.folder)
-        self.superseded |= latest is not None and latest.driver != self.beat.driver
+        if latest is not None and latest.driver != self.beat.driver:
+            earlier = latest.submission == self.beat.submission and latest.started < self.beat.started
+            self.superseded |= not earlier
         return self.superseded
 
     def _write(self) -> None:

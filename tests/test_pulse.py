@@ -75,10 +75,34 @@ def test_a_driver_does_not_stop_for_another_submission(folder: str, monkeypatch:
 
 def test_a_driver_that_has_lost_the_job_leaves_without_a_word(folder: str) -> None:
     pulse = Pulse(folder, MINE)
-    other = replace(MINE, driver="other", state="running")
+    other = replace(MINE, driver="other", state="running", started=time.time() + 1)
     assert "another driver" in interrupted(pulse, lambda: write_beat(folder, other))
     pulse.end("failed", "superseded")
     assert read_beat(folder) == other
+
+
+def test_a_late_sign_of_an_earlier_driver_does_not_stop_the_one_that_has_taken_over(folder: str) -> None:
+    pulse = Pulse(folder, MINE)
+    pulse.start()
+    write_beat(folder, replace(MINE, driver="earlier", state="running", started=time.time() - 10))
+    until(lambda: (beat := read_beat(folder)) is not None and beat.driver == "mine" and beat.number > 2)
+    pulse.end("done")
+    assert pulse.why == ""
+
+
+def test_a_driver_whose_worker_is_gone_gives_no_sign_that_could_hide_its_successor(folder: str) -> None:
+    later = replace(MINE, driver="later", state="running", started=time.time() + 1)
+    taken_over = iter([True])
+
+    def gone() -> bool:
+        if next(taken_over, False):
+            write_beat(folder, later)
+        return True
+
+    pulse = Pulse(folder, MINE, orphaned=gone)
+    assert interrupted(pulse) == ORPHAN
+    pulse.leave()
+    assert read_beat(folder) == later
 
 
 def test_a_driver_whose_worker_is_gone_is_interrupted(folder: str) -> None:

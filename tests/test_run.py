@@ -345,15 +345,15 @@ def test_a_cube_in_an_object_store_is_the_same(
         }
         for name, value in given.items():
             monkeypatch.setenv(f"AWS_{name}", value)
-        boto3.client("s3").create_bucket(Bucket="ice")
-        plan = make_plan(make_workflow(listing, "s3://ice/small/cube.zarr", stable={"area": str(rock)}))
+        boto3.client("s3").create_bucket(Bucket="runs")
+        plan = make_plan(make_workflow(listing, "s3://runs/small/cube.zarr", stable={"area": str(rock)}))
         with pytest.raises(KeyboardInterrupt):
             run_plan(plan, client, interrupt_at("match", 2))
         assert run_plan(make_plan(plan.workflow), client).published
-        xr.testing.assert_equal(open_cube("s3://ice/small/cube.zarr")[NAMES].load(), values_of(reference))
-        kept = boto3.client("s3").list_objects_v2(Bucket="ice", Prefix="small/cube.zarr.run/")["Contents"]
+        xr.testing.assert_equal(open_cube("s3://runs/small/cube.zarr")[NAMES].load(), values_of(reference))
+        kept = boto3.client("s3").list_objects_v2(Bucket="runs", Prefix="small/cube.zarr.run/")["Contents"]
         assert not [entry["Key"] for entry in kept if "/motion/" in entry["Key"]]
-        assert verify_cube("s3://ice/small/cube.zarr").problems == ()
+        assert verify_cube("s3://runs/small/cube.zarr").problems == ()
     finally:
         server.stop()
 
