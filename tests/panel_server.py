@@ -90,7 +90,7 @@ def chromium() -> Iterator[Browser]:
 def new_page(browser: Browser, address: str) -> Page:
     """Return a page that reaches nothing but the server, and counts clicks."""
     page = browser.new_page(viewport={"width": 1280, "height": 800})
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(120_000)
     page.route("**/*", lambda route: route.continue_() if route.request.url.startswith((address, "data:", "blob:")) else route.abort())
     page.add_init_script("window.clicks = 0; addEventListener('click', (e) => { if (e.isTrusted) window.clicks += 1; }, true);")
     return page

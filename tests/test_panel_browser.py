@@ -86,7 +86,7 @@ def press(page: Page, name: str) -> None:
     page.get_by_role("button", name=name, exact=True).click()
 
 
-def said(page: Page, text: str, seconds: float = 60) -> None:
+def said(page: Page, text: str, seconds: float = 120) -> None:
     expect(page.locator(".ftrack-panel")).to_contain_text(text, timeout=1000 * seconds)
 
 
@@ -120,7 +120,7 @@ def test_from_a_rectangle_to_a_velocity_map(browser: Browser, server: str, folde
     to_step(page, 4)
     said(page, "It can start")
     press(page, "Start")
-    said(page, "vectors. Look at the map", 120)
+    said(page, "vectors. Look at the map")
     picture_of(page, f"{through}-done")
     written = ft.read_workflow(folder / f"{through}.yaml")
     assert written.scenes.leave_out and written.scenes.area is not None
@@ -151,7 +151,7 @@ def test_a_first_map_takes_less_than_a_minute_and_eight_clicks(browser: Browser,
     to_step(page, 4)
     said(page, "It can start")
     press(page, "Start")
-    said(page, "vectors. Look at the map", 120)
+    said(page, "vectors. Look at the map")
     to_step(page, 5)
     page.locator(".leaflet-image-layer").wait_for()
     seconds, clicks = time.perf_counter() - begun, 2 + page.evaluate("window.clicks")
@@ -179,7 +179,7 @@ def test_a_run_is_paused_found_again_after_a_reload_and_cancelled(browser: Brows
     said(page, "paused; Resume goes on")
     assert ft.open_job(str(folder / "runs.zarr")).status().state == "cancelled"
     press(page, "Resume")
-    said(page, "at first sight", 90)
+    said(page, "at first sight")
     picture_of(page, "voila-run")
     press(page, "Cancel")
     said(page, "cancelled; what is finished is kept")
