@@ -56,7 +56,8 @@ def drive(client: Any, groups: Iterable[Mapping[str, Any]], waiting: int) -> Gen
     finally:
         # With its scheduler a client loses its futures, and refuses to cancel them: the reason would hide the first error.
         with suppress(CancelledError):
-            client.cancel([future for future in running if not future.cancelled()])
+            if left := [future for future in running if not future.cancelled()]:
+                client.cancel(left)
 
 
 def _outcome(client: Any, name: str, future: Any) -> Outcome:

@@ -23,6 +23,7 @@ from ftrack.addresses import shown
 from ftrack.errors import Stop
 from ftrack.extent import read_area, unfolded
 from ftrack.grid import Grid, crs_code, grid_of, place
+from ftrack.means import ABOUT_PAIRS
 from ftrack.rasters import File, use_file
 from ftrack.schema import Status
 from ftrack.sources import SourceSettings, refusal
@@ -42,15 +43,6 @@ LARGEST_MOSAIC = 2e8
 """Pixels of a mosaic that are read at once."""
 
 PAIR_ERRORS = ("vx_error", "vy_error")
-KEPT = (
-    "acquisition_date_img1",
-    "acquisition_date_img2",
-    "date_dt",
-    "mission_img1",
-    "mission_img2",
-    "satellite_img1",
-    "satellite_img2",
-)
 
 Version = Literal[1, 2] | None
 
@@ -198,7 +190,7 @@ def _like_ours(raw: xr.Dataset, version: Version, url: str) -> xr.Dataset:
             made[name] = (raw[name].astype(np.float32) / middle).assign_attrs(units="meter/year")
     if "v" not in made:
         made["v"] = np.hypot(made["vx"], made["vy"])
-    for name in KEPT:
+    for name in ABOUT_PAIRS:
         if name in raw:
             made[name] = raw[name].astype(object) if raw[name].dtype.kind in "UST" else raw[name]
     known = made["vx"].notnull()

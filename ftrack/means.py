@@ -28,6 +28,8 @@ ROWS = 128
 
 IDS = ("image_id_img1", "image_id_img2")
 DATES = ("acquisition_date_img1", "acquisition_date_img2")
+ABOUT_PAIRS = (*DATES, "date_dt", "mission_img1", "mission_img2", "satellite_img1", "satellite_img2")
+"""What cubes, ours and others', say of every pair."""
 
 Method = Literal["weighted", "median"]
 

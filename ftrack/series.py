@@ -14,21 +14,11 @@ import xarray as xr
 
 from ftrack.errors import Stop
 from ftrack.grid import Grid, crs_attributes, grid_of
-from ftrack.means import components, velocity_of
+from ftrack.means import ABOUT_PAIRS, IDS, components, velocity_of
 from ftrack.schema import Status
 from ftrack.velocity import point_scale, speed
 
-DESCRIBED = (
-    "acquisition_date_img1",
-    "acquisition_date_img2",
-    "date_dt",
-    "mission_img1",
-    "mission_img2",
-    "satellite_img1",
-    "satellite_img2",
-    "image_id_img1",
-    "image_id_img2",
-)
+DESCRIBED = (*ABOUT_PAIRS, *IDS)
 """What a series keeps of every pair, where the cube has it."""
 
 LONG_NAMES = {"vx": "velocity towards grid east", "vy": "velocity towards grid north", "v": "speed"}
