@@ -28,7 +28,7 @@ LONG = 20.0
 """Seconds after which a driver that was told to stop, and has not, is ended."""
 
 ORPHAN = "the worker that held the driver is gone"
-CANCELLED = "cancelled; ftrack resume goes on from what is finished"
+CANCELLED = "on request; ftrack resume goes on from what is finished"
 
 log = logging.getLogger("ftrack")
 

@@ -219,6 +219,20 @@ def test_a_run_is_estimated_started_watched_and_found_again(panel: Panel) -> Non
     assert "ftrack-log" in running.journal.value
 
 
+@pytest.mark.parametrize(("stop", "told"), [("pause", "paused; Resume goes on"), ("cancel", "cancelled; what is finished is kept")])
+def test_a_run_that_was_stopped_says_so_at_every_later_look(panel: Panel, stop: str, told: str) -> None:
+    panel.state.put("matcher", value={"chip_sizes": [16, 32], "search_radius": 120, "search": "full"})
+    panel.state.put("run", "tile", value=64)
+    running = step(panel, "Run")
+    running.start()
+    running.look()
+    getattr(running, stop)()
+    assert told in running.said.text
+    running.look()
+    assert told in running.said.text
+    assert running.pause_button.disabled and not running.start_button.disabled and not running.resume_button.disabled
+
+
 def test_a_run_that_cannot_be_says_why(panel: Panel) -> None:
     panel.state.limits = PanelLimits(pairs=2)
     running = step(panel, "Run")

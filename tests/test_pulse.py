@@ -61,7 +61,7 @@ def test_a_driver_is_interrupted_when_it_is_asked_to_stop(folder: str) -> None:
     pulse.end("cancelled", "why")
     beat = read_beat(folder)
     assert beat is not None and (beat.state, beat.reason, beat.ended) == ("cancelled", "why", True)
-    assert "stopping: cancelled" in "".join(read_logs(folder).values())
+    assert "stopping: on request" in "".join(read_logs(folder).values())
 
 
 def test_a_driver_does_not_stop_for_another_submission(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,6 +64,7 @@ class Running(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.plan: Plan | None = None
         self._sketches: dict[tuple[int, int], Sketch] = {}
         self._shown = False
+        self._stopping = ""  # what is said of the run once it has stopped because somebody asked for it
         self._watch: asyncio.Task[None] | None = None
         super().__init__(self._rows())
         state.observe(lambda _: self.estimate(), "step")
@@ -194,7 +195,7 @@ class Running(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         state = self.state
         if state.job is None or state.job.output != job.output:
             self._sketches, self.plan, self._shown = {}, None, False
-        state.job, state.status, state.output = job, None, job.output
+        state.job, state.status, state.output, self._stopping = job, None, job.output, ""
         self.bar.layout.display = ""
         self._buttons()
         try:
@@ -249,7 +250,10 @@ class Running(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         if seen.sketches:
             text += f"; colours from dark to bright: 0 to {_top(seen):,.0f} m/yr at first sight"
         kind = "ok" if status.state == "done" else "error" if status.state in ("failed", "dead") else "busy"
-        self.said.say(f"{status}\n{text}".strip(), kind if status.state != "cancelled" else "info")
+        said = str(status)
+        if self._stopping:
+            said = self._stopping if status.state == "cancelled" else said if status.ended else "stopping ..."
+        self.said.say(f"{said}\n{text}".strip(), kind if status.state != "cancelled" else "info")
         if seen.tiles and not self._shown:
             self._shown = True
             if not self.state.found:
@@ -276,7 +280,7 @@ class Running(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         """Switch on what can be pressed now."""
         status, busy = self.state.status, self._busy()
         self.start_button.disabled = busy
-        self.pause_button.disabled = self.cancel_button.disabled = not busy
+        self.pause_button.disabled = self.cancel_button.disabled = not busy or bool(self._stopping)
         self.resume_button.disabled = status is None or status.state not in ("cancelled", "failed", "dead")
 
     def pause(self) -> None:
@@ -291,15 +295,20 @@ class Running(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         job = self.state.job
         if job is None:
             return
-        self.pause_button.disabled = self.cancel_button.disabled = True
+        self._stopping = text
+        self._buttons()
         self.said.say("stopping ...", "busy")
 
-        def stopped(status: JobStatus) -> None:
-            self.state.status = status
-            self.said.say(text if status.state == "cancelled" else str(status), "ok")
-            self._buttons()
+        def work() -> Seen:
+            job.cancel()
+            return self._look(job)
 
-        self.state.later(job.cancel, stopped, self.said)
+        self.state.later(work, self._show, self._not_stopped)
+
+    def _not_stopped(self, error: FtrackError) -> None:
+        self._stopping = ""
+        self._buttons()
+        self.said.say(str(error), "error")
 
     def resume(self) -> None:
         """Take the run up again."""
