@@ -56,8 +56,18 @@ class Box(NamedTuple):
     north: float
 
 
+class Sheet(NamedTuple):
+    """What a map shows, in metres of its own CRS."""
+
+    crs: str
+    left: float
+    bottom: float
+    right: float
+    top: float
+
+
 class Picture(NamedTuple):
-    """A PNG, and the box that it fills."""
+    """A PNG, and the corners that place it on its map, see `corners_of`."""
 
     png: bytes
     box: Box
@@ -78,19 +88,42 @@ def box_of(grid: Grid) -> Box:
     return Box(*pyproj.Transformer.from_crs(grid.crs, DEGREES, always_xy=True).transform_bounds(*grid.bounds, densify_pts=51))
 
 
-def render(field: Field, box: Box, width: int, *, beside: Field | None = None, share: float = 1.0) -> Picture | None:
-    """Draw the part of a field that a web map (Mercator) shows.
+def sheet_of(box: Box) -> Sheet:
+    """Return what a web map in the Mercator projection shows of a box."""
+    south, north = max(box.south, -FURTHEST), min(box.north, FURTHEST)
+    to_map = pyproj.Transformer.from_crs(DEGREES, MERCATOR, always_xy=True)
+    (left, right), (bottom, top) = to_map.transform([box.west, box.east], [south, north])
+    return Sheet(MERCATOR, left, bottom, right, top)
+
+
+def corners_of(sheet: Sheet) -> Box:
+    """Return the corners of a sheet as web maps take those of pictures: top left is north-west, bottom right south-east.
+
+    On a polar map the upper corner can be the one further from the pole: it is named by the way over the pole then, as a
+    latitude beyond 90 degrees, which is the same place.
+    """
+    to_degrees = pyproj.Transformer.from_crs(sheet.crs, DEGREES, always_xy=True)
+    (west, east), (north, south) = to_degrees.transform([sheet.left, sheet.right], [sheet.top, sheet.bottom])
+    if north < south and south > 0:
+        west, north = west + 180, 180 - north
+    elif north < south:
+        east, south = east + 180, -180 - south
+    return Box(west, south, east if sheet.crs == MERCATOR else west + (east - west) % 360, north)
+
+
+def render(field: Field, shown: Box | Sheet, width: int, *, beside: Field | None = None, share: float = 1.0) -> Picture | None:
+    """Draw the part of a field that a web map shows.
 
     Parameters
     ----------
     field : Field
         In any projected CRS.
-    box : Box
-        What the map shows.
+    shown : Box or Sheet
+        What the map shows; a box is one of a Mercator map.
     width : int
         Pixels of the screen across it.
     beside : Field, optional
-        Another one, drawn where the first ends: right of ``share`` of the box.
+        Another one, drawn where the first ends: right of ``share`` of the map.
     share : float
         0 to 1.
 
@@ -98,41 +131,39 @@ def render(field: Field, box: Box, width: int, *, beside: Field | None = None, s
     -------
     Picture or None
         None if nothing of the field is seen. Transparent where it has no value.
+
+    Raises
+    ------
+    Stop
+        The map shows nothing.
     """
-    window = _window(field.grid if beside is None else None, box, width)
+    sheet = sheet_of(shown) if isinstance(shown, Box) else shown
+    window = _window(field.grid if beside is None else None, sheet, width)
     if window is None:
         return None
     left, top, pixel, rows, columns = window
     x, y = left + (np.arange(columns) + 0.5) * pixel, top - (np.arange(rows) + 0.5) * pixel
-    indices, palette = _indices(field, x, y), field.palette
+    indices, palette = _indices(field, sheet.crs, x, y), field.palette
     if beside is not None:
-        second = _indices(beside, x, y)
+        second = _indices(beside, sheet.crs, x, y)
         offset = len(field.palette)
-        right = x > _mercator(box)[0] + share * (_mercator(box)[2] - _mercator(box)[0])
+        right = x > sheet.left + share * (sheet.right - sheet.left)
         indices = np.where(right[None], np.where(second > 0, second + offset, 0), indices)
         palette = np.concatenate([field.palette, beside.palette])
     if not indices.any():
         return None
-    to_degrees = pyproj.Transformer.from_crs(MERCATOR, DEGREES, always_xy=True)
-    (west, east), (north, south) = to_degrees.transform([left, left + columns * pixel], [top, top - rows * pixel])
-    return Picture(_png(indices, palette), Box(west, south, east, north))
+    drawn = Sheet(sheet.crs, left, top - rows * pixel, left + columns * pixel, top)
+    return Picture(_png(indices, palette), corners_of(drawn))
 
 
-def _mercator(box: Box) -> tuple[float, float, float, float]:
-    south, north = max(box.south, -FURTHEST), min(box.north, FURTHEST)
-    to_map = pyproj.Transformer.from_crs(DEGREES, MERCATOR, always_xy=True)
-    (left, right), (bottom, top) = to_map.transform([box.west, box.east], [south, north])
-    return left, bottom, right, top
-
-
-def _window(grid: Grid | None, box: Box, width: int) -> tuple[float, float, float, int, int] | None:
-    """Return left, top, pixel size, rows and columns of the picture of a box, cut to where the grid lies."""
-    left, bottom, right, top = _mercator(box)
+def _window(grid: Grid | None, sheet: Sheet, width: int) -> tuple[float, float, float, int, int] | None:
+    """Return left, top, pixel size, rows and columns of the picture of a sheet, cut to where the grid lies."""
+    crs, left, bottom, right, top = sheet
     pixel = (right - left) / max(width, 1)
     if not pixel > 0:
-        raise Stop(f"the box {tuple(box)} is empty")
+        raise Stop(f"the map is empty: it reaches from {left:g} to {right:g} m")
     if grid is not None:
-        there = pyproj.Transformer.from_crs(grid.crs, MERCATOR, always_xy=True).transform_bounds(*grid.bounds, densify_pts=51)
+        there = pyproj.Transformer.from_crs(grid.crs, crs, always_xy=True).transform_bounds(*grid.bounds, densify_pts=51)
         # Cut along whole pixels, so that what stays lies where it lay.
         left, right = left + pixel * max(0, math.floor((there[0] - left) / pixel)), min(right, there[2] + pixel)
         top, bottom = top - pixel * max(0, math.floor((top - there[3]) / pixel)), max(bottom, there[1] - pixel)
@@ -142,9 +173,9 @@ def _window(grid: Grid | None, box: Box, width: int) -> tuple[float, float, floa
     return left, top, pixel, max(1, math.floor((top - bottom) / pixel)), max(1, math.floor((right - left) / pixel))
 
 
-def _indices(field: Field, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _indices(field: Field, crs: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return which colour of the palette each pixel has, counted from 1; 0 where there is no value."""
-    column, row = _places(field.grid, x, y)
+    column, row = _places(field.grid, crs, x, y)
     inside = (row >= 0) & (row < field.grid.height) & (column >= 0) & (column < field.grid.width)
     values = np.full(inside.shape, np.nan, np.float32)
     values[inside] = field.values[row[inside], column[inside]]
@@ -160,9 +191,9 @@ def _indices(field: Field, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.where(known, index, 0)
 
 
-def _places(grid: Grid, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return column and row of the grid under each pixel of a Mercator picture, (rows, columns) int."""
-    to_grid = pyproj.Transformer.from_crs(MERCATOR, grid.crs, always_xy=True)
+def _places(grid: Grid, crs: str, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return column and row of the grid under each pixel of a picture in a CRS, (rows, columns) int."""
+    to_grid = pyproj.Transformer.from_crs(crs, grid.crs, always_xy=True)
     knots_x, knots_y = (np.linspace(v[0], v[-1], max(2, math.ceil(v.size / LATTICE) + 1)) for v in (x, y))
     u, v = to_grid.transform(*np.meshgrid(knots_x, knots_y))
     lattice = ((np.asarray(u) - grid.left) / grid.resolution, (grid.top - np.asarray(v)) / grid.resolution)
@@ -202,20 +233,20 @@ class Vectors(NamedTuple):
     speed: np.ndarray
 
 
-def arrows(velocity: xr.Dataset, box: Box, count: int = 24) -> Vectors:
+def arrows(velocity: xr.Dataset, shown: Box | Sheet, count: int = 24) -> Vectors:
     """Return one arrow for every square of the part of a map that is seen, as lines: shaft and head.
 
     Parameters
     ----------
     velocity : Dataset
         ``vx``, ``vy`` over ``(y, x)``.
-    box : Box
+    shown : Box or Sheet
         What the map shows.
     count : int
         Arrows along the longer side. The fastest is as long as a square.
     """
     grid = grid_of(velocity)
-    rows, columns, size = _seen(grid, box, count)
+    rows, columns, size = _seen(grid, shown, count)
     i, j = (part.ravel() for part in np.meshgrid(rows, columns, indexing="ij"))
     vx, vy = (velocity[name].values[i, j].astype(float) for name in ("vx", "vy"))
     speed = np.hypot(vx, vy)
@@ -231,12 +262,12 @@ def arrows(velocity: xr.Dataset, box: Box, count: int = 24) -> Vectors:
     return Vectors(_in_degrees(shapes, grid.crs), speed)
 
 
-def streamlines(velocity: xr.Dataset, box: Box, count: int = 14, steps: int = 14) -> Vectors:
+def streamlines(velocity: xr.Dataset, shown: Box | Sheet, count: int = 14, steps: int = 14) -> Vectors:
     """Return lines along which the ice flows now, through evenly spread places of the part of a map that is seen.
 
     Parameters
     ----------
-    velocity, box : Dataset, Box
+    velocity, shown : Dataset, Box or Sheet
         As for `arrows`.
     count : int
         Lines along the longer side.
@@ -244,7 +275,7 @@ def streamlines(velocity: xr.Dataset, box: Box, count: int = 14, steps: int = 14
         Steps of half a node to either side, at most as many as lead through known velocity.
     """
     grid = grid_of(velocity)
-    rows, columns, size = _seen(grid, box, count)
+    rows, columns, size = _seen(grid, shown, count)
     fields = [velocity[name].values for name in ("vx", "vy")]
     seeds = np.stack([part.ravel() for part in np.meshgrid(rows + 0.5, columns + 0.5, indexing="ij")], axis=1).astype(float)
     speed = np.hypot(*(field[tuple(seeds.astype(int).T)] for field in fields))
@@ -282,10 +313,17 @@ def _direction(fields: list[np.ndarray], places: np.ndarray) -> np.ndarray:
     return np.stack([-vy, vx], axis=1) / np.where(speed > 0, speed, np.nan)[:, None]
 
 
-def _seen(grid: Grid, box: Box, count: int) -> tuple[np.ndarray, np.ndarray, int]:
+def _seen(grid: Grid, shown: Box | Sheet, count: int) -> tuple[np.ndarray, np.ndarray, int]:
     """Return the middle rows and columns of squares of nodes that are seen, and the nodes along a square."""
-    to_grid = pyproj.Transformer.from_crs(DEGREES, grid.crs, always_xy=True)
-    left, bottom, right, top = to_grid.transform_bounds(*box, densify_pts=21)
+    crs, *sides = sheet_of(shown) if isinstance(shown, Box) else shown
+    there = pyproj.Transformer.from_crs(grid.crs, crs, always_xy=True).transform_bounds(*grid.bounds, densify_pts=51)
+    # Far from the grid its projection has no coordinates.
+    left, bottom = (max(pair) for pair in zip(sides[:2], there[:2], strict=True))
+    right, top = (min(pair) for pair in zip(sides[2:], there[2:], strict=True))
+    if right <= left or top <= bottom:
+        return np.empty(0, int), np.empty(0, int), 1
+    to_grid = pyproj.Transformer.from_crs(crs, grid.crs, always_xy=True)
+    left, bottom, right, top = to_grid.transform_bounds(left, bottom, right, top, densify_pts=21)
     (west, east), (north, south) = (
         (part / grid.resolution for part in ends) for ends in ((left - grid.left, right - grid.left), (grid.top - top, grid.top - bottom))
     )

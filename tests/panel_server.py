@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, TimeoutError, expect, sync_playwright
 
 PROJECT = Path(__file__).resolve().parent.parent
 PICTURES = PROJECT / "artifacts" / "panel"
@@ -26,6 +26,10 @@ FLAGS = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 )  # fmt: skip
 STARTED = 60
+PATIENCE = 120_000
+"""Milliseconds after which something on a page counts as not there, also on a machine that is busy."""
+
+expect.set_options(timeout=PATIENCE)
 
 
 def write_notebook(path: Path, source: str) -> None:
@@ -90,10 +94,29 @@ def chromium() -> Iterator[Browser]:
 def new_page(browser: Browser, address: str) -> Page:
     """Return a page that reaches nothing but the server, and counts clicks."""
     page = browser.new_page(viewport={"width": 1280, "height": 800})
-    page.set_default_timeout(120_000)
+    page.set_default_timeout(PATIENCE)
     page.route("**/*", lambda route: route.continue_() if route.request.url.startswith((address, "data:", "blob:")) else route.abort())
     page.add_init_script("window.clicks = 0; addEventListener('click', (e) => { if (e.isTrusted) window.clicks += 1; }, true);")
     return page
+
+
+def centre_of_map(page: Page) -> tuple[float, float]:
+    """Return the middle of the map on the page."""
+    box = page.locator(".ftrack-panel .leaflet-container").bounding_box()
+    assert box is not None
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def click_map(page: Page, answer: Locator, right: float = 0, down: float = 0) -> None:
+    """Click the map beside its middle until there is an answer: a map that has just been made anew may not heed clicks yet."""
+    for _ in range(PATIENCE // 10_000):
+        x, y = centre_of_map(page)
+        page.mouse.click(x + right, y + down)
+        try:
+            return answer.first.wait_for(timeout=10_000)
+        except TimeoutError:
+            continue
+    raise AssertionError("the map does not heed a click")
 
 
 def picture_of(page: Page, name: str) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from ftrack.errors import Stop
 from ftrack.grid import Grid, place
-from ftrack.layers import Box, Field, Picture, arrows, box_of, render, streamlines
+from ftrack.layers import Box, Field, Picture, Sheet, arrows, box_of, corners_of, render, streamlines
 
 POLAR = Grid(crs="EPSG:3413", resolution=1000.0, left=-400_000.0, top=-2_000_000.0, height=400, width=500)
 GREY = np.stack([np.arange(250, dtype=np.uint8)] * 3, axis=1)
@@ -139,3 +139,37 @@ def test_streamlines_follow_circles() -> None:
         radius = np.hypot((x - POLAR.left) / 1000 - 250.5, (POLAR.top - y) / 1000 - 200.5)
         if radius[0] > 30:
             assert np.ptp(radius) < 3
+
+
+def on_a_polar_map(crs: str, lon: float, lat: float) -> tuple[float, float]:
+    """Return where a web map draws a place, also one beyond the pole: Snyder (1987), eq. 21-33 and 21-34."""
+    axis = pyproj.CRS(crs)
+    e, a = np.sqrt(0.00669437999014), axis.ellipsoid.semi_major_metre
+    sign, scale_at, along = (1, 70, -45) if crs == "EPSG:3413" else (-1, 71, 0)
+
+    def t(degrees: float) -> float:
+        s = e * np.sin(np.radians(degrees))
+        return float(np.tan(np.pi / 4 - np.radians(degrees) / 2) / ((1 - s) / (1 + s)) ** (e / 2))
+
+    m = np.cos(np.radians(scale_at)) / np.sqrt(1 - (e * np.sin(np.radians(scale_at))) ** 2)
+    rho = a * m * t(sign * lat) / t(scale_at)
+    return rho * np.sin(np.radians(lon - along)), -sign * rho * np.cos(np.radians(lon - along))
+
+
+@pytest.mark.parametrize("crs", ["EPSG:3413", "EPSG:3031"])
+@pytest.mark.parametrize("middle", [(-200e3, -2200e3), (700e3, 1500e3), (-900e3, 300e3), (10e3, -20e3), (1200e3, -5e3)])
+def test_corners_of_a_polar_map_are_north_west_and_south_east_also_over_the_pole(crs: str, middle: tuple[float, float]) -> None:
+    sheet = Sheet(crs, middle[0] - 80e3, middle[1] - 50e3, middle[0] + 80e3, middle[1] + 50e3)
+    box = corners_of(sheet)
+    assert box.north > box.south and box.east > box.west
+    np.testing.assert_allclose(on_a_polar_map(crs, box.west, box.north), (sheet.left, sheet.top), atol=0.01)
+    np.testing.assert_allclose(on_a_polar_map(crs, box.east, box.south), (sheet.right, sheet.bottom), atol=0.01)
+
+
+def test_a_field_is_drawn_on_a_polar_map_and_not_where_it_does_not_reach() -> None:
+    values = np.full((400, 500), 50.0)
+    left, bottom, right, top = POLAR.bounds
+    whole = render(field_of(values), Sheet("EPSG:3413", left, bottom, right, top), 500)
+    assert whole is not None and (pixels_of(whole)[..., 3] > 0).all() and pixels_of(whole).shape[:2] == (400, 500)
+    assert render(field_of(values), Sheet("EPSG:3031", -4e6, -4e6, 4e6, 4e6), 500) is None
+    assert not arrows(flow(300.0, -400.0), Sheet("EPSG:3413", 1e6, 1e6, 2e6, 2e6)).lines

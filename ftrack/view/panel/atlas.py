@@ -12,13 +12,20 @@ import shapely.geometry
 import xyzservices.providers as xyz
 from ipywidgets import Layout
 
+from ftrack.layers import Sheet
+
 
 class Projection(NamedTuple):
-    """One way to draw the globe: its name and CRS, metres of a pixel at zoom 0, the CRS as ipyleaflet takes it, and where to begin."""
+    """One way to draw the globe.
+
+    Its name and CRS, metres of a pixel at zoom 0, metres from the origin to the left and to the top, the CRS as ipyleaflet takes
+    it, and where to begin.
+    """
 
     name: str
     code: str
     coarsest: float
+    edge: float
     crs: dict[str, Any]
     centre: tuple[float, float]
     zoom: int
@@ -27,18 +34,27 @@ class Projection(NamedTuple):
 
 
 def _polar(code: str, definition: str, blue_marble: Any, latitudes: tuple[int, int]) -> Projection:
-    sides = [[-4194304, -4194304], [4194304, 4194304]]
+    edge = 4194304.0
+    sides = [[-edge, -edge], [edge, edge]]
     resolutions = [16384.0 / 2**level for level in range(14)]
-    crs = {"name": code, "custom": True, "proj4def": definition, "origin": [-4194304, 4194304], "bounds": sides, "resolutions": resolutions}
+    crs = {"name": code, "custom": True, "proj4def": definition, "origin": [-edge, edge], "bounds": sides, "resolutions": resolutions}
     pole = latitudes[1] if latitudes[1] == 90 else latitudes[0]
     name = f"{'Arctic' if pole > 0 else 'Antarctic'} ({code})"
-    return Projection(name, code, resolutions[0], crs, (pole * 0.87, -42.0 if pole > 0 else 0.0), 1, blue_marble, latitudes)
+    return Projection(name, code, resolutions[0], edge, crs, (pole * 0.87, -42.0 if pole > 0 else 0.0), 1, blue_marble, latitudes)
 
 
 _STERE = "+proj=stere +k=1 +x_0=0 +y_0=0 +ellps=WGS84 +datum=WGS84 +units=m +no_defs"
 PROJECTIONS = {
     "mercator": Projection(
-        "Mercator", "EPSG:3857", 156543.034, ipyleaflet.projections.EPSG3857, (60.0, -45.0), 3, xyz.Esri.WorldImagery, (-80, 80)
+        "Mercator",
+        "EPSG:3857",
+        156543.03392804097,
+        20037508.342789244,
+        ipyleaflet.projections.EPSG3857,
+        (60.0, -45.0),
+        3,
+        xyz.Esri.WorldImagery,
+        (-80, 80),
     ),
     "arctic": _polar("EPSG:3413", f"{_STERE} +lat_0=90 +lat_ts=70 +lon_0=-45", xyz.NASAGIBS.BlueMarble3413, (50, 90)),
     "antarctic": _polar("EPSG:3031", f"{_STERE} +lat_0=-90 +lat_ts=-71 +lon_0=0", xyz.NASAGIBS.BlueMarble3031, (-90, -50)),
@@ -70,6 +86,16 @@ def view_of(projection: str, bounds: tuple[float, float, float, float]) -> View:
     return View(float(lat), float(lon), max(0, math.floor(math.log2(chosen.coarsest / step))))
 
 
+def sheet_of_map(shown: ipyleaflet.Map, projection: str) -> tuple[Sheet, int] | None:
+    """Return what a map shows, and its width in pixels; None before the browser has said so."""
+    if not shown.pixel_bounds:
+        return None
+    chosen, (first, last) = PROJECTIONS[projection], shown.pixel_bounds
+    step = chosen.coarsest / 2**shown.zoom
+    (left, right), (top, bottom) = ((step * first[i] - chosen.edge, step * last[i] - chosen.edge) for i in (0, 1))
+    return Sheet(chosen.code, left, -bottom, right, -top), round(last[0] - first[0])
+
+
 def new_map(projection: str, background: str, view: View | None = None, layers: tuple[ipyleaflet.Layer, ...] = ()) -> ipyleaflet.Map:
     """Return a map; without a background it asks nobody for anything.
 
@@ -93,6 +119,8 @@ def new_map(projection: str, background: str, view: View | None = None, layers: 
     made = ipyleaflet.Map(
         crs=chosen.crs, center=(lat, lon), zoom=zoom, scroll_wheel_zoom=True, layout=Layout(flex="1 1 240px", min_height="240px"),
         layers=(*behind, graticule(chosen.latitudes), *layers), attribution_control=bool(behind),
+        # While a zoom is animated, pictures are placed by all corners of a box in degrees, which is no box on a polar map.
+        zoom_animation_threshold=4 if projection == "mercator" else 0,
     )  # fmt: skip
     made.add(ipyleaflet.ScaleControl(position="bottomleft", imperial=False))
     return made

@@ -17,6 +17,8 @@ import ftrack.view.panel.see as see
 import ftrack.view.panel.theirs as theirs
 import ftrack.view.panel.where as where
 from ftrack.extent import read_area
+from ftrack.grid import grid_of
+from ftrack.layers import box_of
 from ftrack.view.panel.atlas import View, drawn, new_map, view_of
 from ftrack.view.panel.pieces import Message, Step, button
 from ftrack.view.panel.state import PanelLimits, State
@@ -106,12 +108,13 @@ class Panel(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self._right.children = [state.map, state.aside]
 
     def _home(self) -> View | None:
-        """Return the view of the area, or else of the scenes."""
-        area, found = self.state.value("scenes", "area"), self.state.found
-        if area is None and not found:
-            return None
-        shape = shapely.union_all([scene.footprint for scene in found]) if area is None else read_area(area)
-        return view_of(self.state.projection, shape.bounds)
+        """Return the view of the area, or else of the scenes, or of the cube."""
+        area, found, cube = self.state.value("scenes", "area"), self.state.found, self.state.cube
+        if area is not None:
+            return view_of(self.state.projection, read_area(area).bounds)
+        if found:
+            return view_of(self.state.projection, shapely.union_all([scene.footprint for scene in found]).bounds)
+        return None if cube is None else view_of(self.state.projection, box_of(grid_of(cube)))
 
     def _tell_run(self) -> None:
         """Say in every step but its own how a run goes that is under way."""

@@ -8,18 +8,19 @@ from typing import Any
 import ipyleaflet
 import ipywidgets as w
 import numpy as np
+import pyproj
 import xarray as xr
 from matplotlib.figure import Figure
 
 from ftrack.axes import turn_to
 from ftrack.cube import open_cube
 from ftrack.errors import FtrackError, Stop
-from ftrack.grid import grid_of
-from ftrack.layers import Box, Vectors, arrows, box_of, render, streamlines
+from ftrack.grid import Grid, grid_of
+from ftrack.layers import Sheet, Vectors, arrows, box_of, render, streamlines
 from ftrack.series import point_series, profile
 from ftrack.view.frames import title_of_pair
 from ftrack.view.overlay import QUANTITIES, Overlay, plot_scale, read_overlay
-from ftrack.view.panel.atlas import AREA, view_of
+from ftrack.view.panel.atlas import AREA, PROJECTIONS, sheet_of_map, view_of
 from ftrack.view.panel.pieces import Message, button, heading, labelled, picture, wide
 from ftrack.view.panel.state import State
 from ftrack.view.plots import SERIES_LABEL, plot_profile, plot_series
@@ -42,7 +43,7 @@ class See(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.limit = w.Text(placeholder="automatic", continuous_update=False, layout=w.Layout(width="110px"))
         self.logarithmic = w.Checkbox(description="logarithmic", indent=False, layout=w.Layout(width="120px"))
         self.flow = w.ToggleButtons(
-            options=["none", "arrows", "streamlines"], style={"button_width": "110px"}, layout=w.Layout(width="360px")
+            options=["none", "arrows", "streamlines"], style={"button_width": "100px"}, layout=w.Layout(width="360px")
         )
         self.opacity = w.IntSlider(80, 0, 100, 5, continuous_update=False, layout=w.Layout(width="270px"))
         self.swipe = w.IntSlider(50, 0, 100, 2, layout=w.Layout(width="270px"))
@@ -92,7 +93,7 @@ class See(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
 
     def _follow_map(self) -> None:
         if self.state.map is not None:
-            self.state.map.observe(lambda _: self.draw(), ["bounds"])
+            self.state.map.observe(lambda _: self.draw(), ["pixel_bounds"])
 
     def _step(self) -> None:
         if self.state.step == TITLE:
@@ -128,8 +129,11 @@ class See(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         return self.read()
 
     def _turn_up(self) -> None:
-        """Show a new cube, and move the map to it."""
-        self.overlays, self.state.series, self.state.profile = [], (), None
+        """Show a new cube, and move the map to it; what was read of the one before is forgotten."""
+        self.overlays, self.state.series, self.series.value = [], (), ""
+        self.place_said.say("")
+        self._show(None)
+        self.clear()
         if self.state.cube is not None and self.state.step == TITLE:
             self.state.view = view_of(self.state.projection, box_of(grid_of(self.state.cube)))
         self._list()
@@ -168,18 +172,15 @@ class See(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         state = self.state
         if not self.overlays or state.step != TITLE:
             return None
-        if state.projection != "mercator":
-            self._show(None)
-            return self.map_said.say("velocity is drawn on the Mercator map: choose it in step 1", "error")
         self._drawn += 1
         number, overlays, flow, share = self._drawn, self.overlays, self.flow.value, self.swipe.value / 100
-        box, width = _seen(state.map, overlays[0])
+        seen, width = sheet_of_map(state.map, state.projection) or _whole(overlays[0].field.grid, state.projection)
 
         def work() -> tuple[Any, Vectors | None]:
             beside = overlays[1].field if len(overlays) > 1 else None
-            made = render(overlays[0].field, box, width, beside=beside, share=share)
+            made = render(overlays[0].field, seen, width, beside=beside, share=share)
             velocity = overlays[0].velocity
-            lines = None if flow == "none" or velocity is None else (arrows if flow == "arrows" else streamlines)(velocity, box)
+            lines = None if flow == "none" or velocity is None else (arrows if flow == "arrows" else streamlines)(velocity, seen)
             return made, lines
 
         def show(found: tuple[Any, Vectors | None]) -> None:
@@ -310,10 +311,7 @@ def _theirs(other: xr.Dataset | None, cube: xr.Dataset, read: Any) -> list[xr.Da
         return []
 
 
-def _seen(shown: Any, overlay: Overlay) -> tuple[Box, int]:
-    """Return what the map shows and its width in pixels; all of the field before the browser has said so."""
-    if not shown.bounds:
-        return box_of(overlay.field.grid), WIDTH
-    (south, west), (north, east) = shown.bounds
-    width = round(shown.pixel_bounds[1][0] - shown.pixel_bounds[0][0]) if shown.pixel_bounds else WIDTH
-    return Box(west, south, east, north), max(width, 200)
+def _whole(grid: Grid, projection: str) -> tuple[Sheet, int]:
+    """Return all of a grid, for a map that has not said yet what it shows."""
+    code = PROJECTIONS[projection].code
+    return Sheet(code, *pyproj.Transformer.from_crs(grid.crs, code, always_xy=True).transform_bounds(*grid.bounds, densify_pts=51)), WIDTH
