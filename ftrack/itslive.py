@@ -180,6 +180,8 @@ def _like_ours(raw: xr.Dataset, version: Version, url: str) -> xr.Dataset:
     ground = version == 1 or (version is None and _says_ground(raw))
     scale = xr.DataArray(np.float32(1.0) if ground else point_scale(grid).astype(np.float32), dims=() if ground else ("y", "x"))
     made = xr.Dataset(attrs={"title": TITLE, "url": url, "map_scale_corrected": 1, "velocity_frame": "ground"})
+    stored = dict(zip(raw["vx"].dims, raw["vx"].encoding.get("chunks") or raw["vx"].shape, strict=True))
+    made.attrs["stored_chunks"] = tuple(stored[name] for name in ("mid_date", "y", "x"))
     for name in ("vx", "vy", "v", "v_error"):
         if name in raw:
             made[name] = (raw[name].astype(np.float32) / scale).transpose("mid_date", "y", "x").assign_attrs(units="meter/year")
@@ -269,7 +271,7 @@ def _reader(nodes: Grid | None) -> Any:
             raise Stop("the mosaic has no CRS; write one with rio edit-info --crs")
         t = dataset.transform
         whole = Grid(crs=crs_code(dataset.crs.to_wkt()), resolution=t.a, left=t.c, top=t.f, height=dataset.height, width=dataset.width)
-        rows, columns = _window(whole, nodes)
+        rows, columns = window_of(whole, nodes)
         if (rows.stop - rows.start) * (columns.stop - columns.start) > LARGEST_MOSAIC:
             raise Stop("the mosaic is too large to be read as a whole; say with nodes= where it is needed")
         box = rasterio.windows.Window.from_slices(rows, columns)
@@ -280,7 +282,14 @@ def _reader(nodes: Grid | None) -> Any:
     return read
 
 
-def _window(whole: Grid, nodes: Grid | None) -> tuple[slice, slice]:
+def window_of(whole: Grid, nodes: Grid | None) -> tuple[slice, slice]:
+    """Return the rows and columns of a grid that cover some nodes, in any CRS; all of them for None.
+
+    Raises
+    ------
+    Stop
+        It does not cover them.
+    """
     if nodes is None:
         return slice(0, whole.height), slice(0, whole.width)
     to_there = pyproj.Transformer.from_crs(nodes.crs, whole.crs, always_xy=True)
@@ -288,7 +297,7 @@ def _window(whole: Grid, nodes: Grid | None) -> tuple[slice, slice]:
     columns = _between((left - whole.left) / whole.resolution, (right - whole.left) / whole.resolution, whole.width)
     rows = _between((whole.top - top) / whole.resolution, (whole.top - bottom) / whole.resolution, whole.height)
     if columns.stop - columns.start < 2 or rows.stop - rows.start < 2:
-        raise Stop("the mosaic does not cover the area; choose the mosaic of its region")
+        raise Stop("ITS_LIVE does not cover the area here: choose the cube, or the mosaic, of its region")
     return rows, columns
 
 

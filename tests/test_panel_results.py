@@ -188,6 +188,9 @@ def test_a_cube_of_its_live_is_found_opened_and_drawn_at_a_point(tmp_path: Path)
     ours, other = state.series
     assert other.attrs["turned_to"] == "EPSG:32622" and np.nanmedian(other["v"]) == pytest.approx(500, rel=1e-3)
     assert ours.sizes["mid_date"] == 3 and "<img" in seeing.series.value
+    seeing.second.value = "other"
+    assert "right: ITS_LIVE, median of 7 of 7 pairs, 2021-03-01 to 2021-05-06" in seeing.map_said.text
+    assert float(np.nanmax(seeing.overlays[1].field.values)) == pytest.approx(500, rel=1e-3)
 
 
 def test_everything_is_saved_and_can_be_taken_along(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def choose_frame(cube: xr.Dataset, names: tuple[str, ...], pair: int | str | Any
     shown = Grid(crs=grid.crs, resolution=step, left=left, top=top, height=height, width=width)
     extent = (left / 1000, (left + width * step) / 1000, (top - height * step) / 1000, top / 1000)
     if "mid_date" not in thin.dims:
-        return Frame({n: thin[n].values for n in names}, shown, "", 1, extent)
+        return Frame({n: thin[n].values for n in names}, shown, str(cube.attrs.get("shown", "")), 1, extent)
     index = pair_index(cube, pair)
     if index is None:
         values = {name: _share_measured(thin[name]) if name == "status" else _median_over_pairs(thin[name]) for name in names}

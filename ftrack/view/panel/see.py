@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from html import escape
 from typing import Any
 
@@ -17,6 +18,7 @@ from ftrack.cube import open_cube
 from ftrack.errors import FtrackError, Stop
 from ftrack.grid import Grid, grid_of
 from ftrack.layers import Sheet, Vectors, arrows, box_of, render, streamlines
+from ftrack.nearby import near_map
 from ftrack.series import point_series, profile
 from ftrack.view.frames import title_of_pair
 from ftrack.view.overlay import QUANTITIES, Overlay, plot_scale, read_overlay
@@ -54,7 +56,8 @@ class See(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.drawing = w.ToggleButton(description="Draw a line", tooltip="then click its points on the map", layout=w.Layout(width="auto"))
         self.overlays: list[Overlay] = []
         self.line: list[tuple[float, float]] = []
-        self._drawn = 0
+        self._drawn = self._asked = 0
+        self._near: tuple[xr.Dataset, xr.Dataset, xr.Dataset] | None = None
         self._image: ipyleaflet.ImageOverlay | None = None
         super().__init__(self._rows())
         self._wire()
@@ -149,22 +152,35 @@ class See(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
             return self.map_said.say(f"{self.limit.value!r} is not a number: write the end of the scale as 1500, or nothing", "error")
         quantity, pair, second, log = self.quantity.value, self.pair.value, self.second.value, self.logarithmic.value
         self.map_said.say("reading ...", "busy")
+        self._asked += 1
+        number, told = self._asked, self.state.teller(self.map_said)
 
         def work() -> list[Overlay]:
             first = read_overlay(cube, quantity, pair, log=log, limit=limit)
             if not second:
                 return [first]
             # Side by side, one scale for both.
-            data, which = (other, None) if second == "other" else (cube, second)
+            data, which = (self._map_of(other, cube, told), None) if second == "other" else (cube, second)
             return [first, read_overlay(data, "speed" if second == "other" else quantity, which, log=log, limit=first.field.high)]
 
-        return self.state.later(work, self._use, self.map_said)
+        return self.state.later(work, lambda made: self._use(made) if number == self._asked else None, self.map_said)
+
+    def _map_of(self, other: xr.Dataset, cube: xr.Dataset, told: Callable[[str], None]) -> xr.Dataset:
+        """Return the velocity of others as one map; of a cube it is read once."""
+        if not _in_time(other):
+            return other
+        if self._near is None or self._near[0] is not other or self._near[1] is not cube:
+            self._near = (other, cube, near_map(other, cube, told=told))
+        return self._near[2]
 
     def _use(self, overlays: list[Overlay]) -> None:
         self.overlays = overlays
         self.state.pair = self.pair.value
         self.scale.value = picture(plot_scale(overlays[0]), f"scale: {QUANTITIES[overlays[0].quantity].label}")
-        self.map_said.say("" if len(overlays) == 1 else f"left: {overlays[0].title or 'ours'}; right: {overlays[1].title or 'ITS_LIVE'}")
+        theirs = "ITS_LIVE, " if self.second.value == "other" else ""
+        self.map_said.say(
+            "" if len(overlays) == 1 else f"left: {overlays[0].title or 'ours'}; right: {theirs}{overlays[1].title}".rstrip(", ")
+        )
         self.draw()
 
     def draw(self) -> None:

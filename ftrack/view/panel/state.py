@@ -226,6 +226,18 @@ class State(HasTraits):
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def teller(self, place: Told) -> Callable[[str], None]:
+        """Return what tells at a place how far slow work is; it may be called in the thread that does the work."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return lambda text: place.say(text, "busy")
+
+        def say(text: str) -> None:
+            loop.call_soon_threadsafe(place.say, text, "busy")
+
+        return say
+
     async def _in_thread(self, work: Callable[[], Any], then: Callable[[Any], None], place: Place) -> None:
         try:
             then(await asyncio.get_running_loop().run_in_executor(self._threads, work))
