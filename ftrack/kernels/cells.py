@@ -55,11 +55,13 @@ class Tile(NamedTuple):
 class Search(NamedTuple):
     """First and last row and column of every window, px, int64 (row, 4, column), and how the sums of every chip are formed.
 
-    ``mode`` is uint8 (chip, row, column), 0 = not at all.
+    ``mode`` is uint8 (chip, row, column), 0 = not at all; ``rims`` are the chips among them that the rim of the imagery cuts, int32 (chip,
+    row, column, 8), see ``ftrack.kernels.rims``.
     """
 
     span: np.ndarray
     mode: np.ndarray
+    rims: np.ndarray
 
 
 class Result(NamedTuple):
@@ -191,23 +193,24 @@ def place_all(tile: Tile, cell: Cell, shape: Shape, tables: Tables) -> tuple[Pla
         nodes,
         3 * (shape.side**2 + (shape.side + shape.group) * (shape.side + reach)) + PLANES * line,
         3 * height * pitch,
+        2 * nodes * shape.panels * reach,
         (len(tables.blocks) - 1) * height * pitch,
     ]
     ends = accumulate(-(-size // LANES) * LANES + LANES for size in sizes)
-    mean, inverse, lines, ring, surface, highest, room, blocks, differences, end = ends
+    mean, inverse, lines, ring, surface, highest, room, blocks, rims, differences, end = ends
     y, x = (cell[k] * layout.side * layout.step for k in (0, 2))
     (_, r_step), (_, s_step) = tile.r_valid.shape, tile.s_valid.shape
     r, s = y * r_step + x, tile.r_valid.size + (y + tile.far + shape.dy) * s_step + x + tile.far + shape.dx
-    return Places(r, r_step, s, s_step, mean, inverse, height, pitch, lines, ring, surface, highest, room, blocks), differences, end
+    return Places(r, r_step, s, s_step, mean, inverse, height, pitch, lines, ring, surface, highest, room, blocks, rims), differences, end
 
 
-def measure_cell(tile: Tile, search: Search, cell: Cell, union: np.ndarray, tables: Tables, result: Result) -> None:
-    """Find the peaks of the nodes of one cell.
+def measure_cell(tile: Tile, search: Search, cell: Cell, union: np.ndarray, tables: Tables, result: Result, kinds: tuple[int, ...]) -> None:
+    """Find the peaks of the nodes of one cell whose sums are of some kinds.
 
-    Chips that prove to have means too large for plain sums are set to ``LEVELLED``.
+    Chips that prove to have means too large for plain sums are set to ``LEVELLED`` or, at the rim of the imagery, to ``MASKED``.
     """
     mode = search.mode[:, cell[0] : cell[1], cell[2] : cell[3]]
-    for kind in (PLAIN, LEVELLED, MASKED, GAPPY):
+    for kind in kinds:
         if (mode == kind).any():
             parts = _parts(search, cell, kind) if kind in (LEVELLED, GAPPY) else [(cell, union)]
             for part, its_union in parts:
@@ -242,7 +245,8 @@ def _measure_part(tile: Tile, search: Search, what: tuple[Cell, np.ndarray, int]
         table[1:, PLANE] = differences + np.arange(len(table) - 1) * places.height * places.pitch
     if kind < MASKED and _fill_boxes(tile.numbers, places, table, tables, kind):
         mode = search.mode[:, cell[0] : cell[1], cell[2] : cell[3]]
-        _mark_far(tile, places, mode, search.span[cell[0] : cell[1], :, cell[2] : cell[3]] - union[[0, 0, 2, 2]][:, None])
+        plain = (mode == PLAIN) & (search.rims[:, cell[0] : cell[1], cell[2] : cell[3], 1] == 0)
+        _mark_far(tile, places, mode, plain, search.span[cell[0] : cell[1], :, cell[2] : cell[3]] - union[[0, 0, 2, 2]][:, None])
     for first, last in _strips(cell, shape, tables, kind):
         moved = (first - cell[2]) * tile.layout.step * shape.side
         here = places._replace(r=places.r + moved, s=places.s + moved, mean=places.mean + moved, inverse=places.inverse + moved)
@@ -263,14 +267,15 @@ def _measure_strip(tile: Tile, search: Search, what: tuple[Cell, np.ndarray, int
     weight = (
         np.ascontiguousarray(chips.weight[(slice(None), *_blocks(cell, shape))]) if kind == LEVELLED else np.zeros((0, 0, 0), np.float32)
     )
+    rims = np.ascontiguousarray(search.rims[here])
     for todo, levels, total, scale in _passes(tile, cell, shape, chips, span, chosen, kind):
-        nodes = Nodes(mark_needed(todo, tables, tile.layout, shape), todo, span, levels, weight, total, scale)
+        nodes = Nodes(mark_needed(todo, tables, tile.layout, shape), todo, span, levels, weight, total, scale, rims)
         found = np.full((*todo.shape, 14), np.nan, np.float32)
         keep = np.full((*todo.shape, *result.keep.shape[3:]) if result.keep.size else (0,) * 5, np.nan, np.float32)
         gaps = _gaps(tile, shape, tables, kind, todo.shape)
         sweep = {MASKED: sweep_masked, GAPPY: sweep_gaps}.get(kind, sweep_strip)
         sweep(tile.numbers, shape, places, tables.blocks, nodes, gaps, (found, keep))
-        search.mode[here][gaps.far] = GAPPY
+        search.mode[here][gaps.far] = MASKED if kind < MASKED else GAPPY
         result.found[here][todo] = found[todo]
         if result.keep.size:
             result.keep[here][todo] = keep[todo]
@@ -371,14 +376,14 @@ def _gaps(tile: Tile, shape: Shape, tables: Tables, kind: int, chips: tuple[int,
     return Gaps(_images(tile), _images(tile), tile.min_valid, sums, rows[0] * line, np.zeros(chips, np.bool_))
 
 
-def _mark_far(tile: Tile, places: Places, mode: np.ndarray, span: np.ndarray) -> None:
+def _mark_far(tile: Tile, places: Places, mode: np.ndarray, plain: np.ndarray, span: np.ndarray) -> None:
     """Set chips to ``LEVELLED`` that are compared with a box whose mean is too large for its spread."""
     layout = tile.layout
     for c, (count, start) in enumerate(zip(layout.counts, layout.starts, strict=True)):
         at = (places.mean + c * places.height * places.pitch, places.inverse + c * places.height * places.pitch, places.pitch)
         where = (int(start) * layout.side, layout.step * layout.side)
         chosen = np.zeros(mode.shape[1:], np.bool_)
-        find_far(tile.numbers, at, where, np.float32(LEVEL / (count * layout.side)), mode[c] == PLAIN, span, chosen)
+        find_far(tile.numbers, at, where, np.float32(LEVEL / (count * layout.side)), plain[c], span, chosen)
         mode[c][chosen] = LEVELLED
 
 

@@ -24,7 +24,8 @@ from ftrack.kernels.cells import (
     tables_of,
 )
 from ftrack.kernels.layout import Layout, Peaks, Windows, everywhere
-from ftrack.kernels.moments import boxes_between, copy_valid, measure_chips, summed
+from ftrack.kernels.moments import copy_valid, measure_chips, summed
+from ftrack.kernels.rims import find_rectangles
 from ftrack.kernels.vectors import LANES
 
 __all__ = ["Peaks", "Windows", "everywhere", "find_peaks"]
@@ -75,7 +76,7 @@ def find_peaks(
     if usable.any():
         far = int(np.abs(span.swapaxes(0, 1)[:, usable.any(0)]).max())
         s_shape = (size[0] + 2 * far + MARGIN, size[1] + 2 * far + MARGIN)
-        search = Search(span, np.where(chips.far, LEVELLED, PLAIN).astype(np.uint8) * usable)
+        search = Search(span, np.where(chips.far, LEVELLED, PLAIN).astype(np.uint8) * usable, np.zeros((*shape, 8), np.int32))
         tile = Tile(np.zeros(0, np.float32), r_valid, np.zeros(s_shape, np.bool_), far, layout, chips, min_valid)
         cells = cut_cells(search)
         room = max(place_all(tile, cell, shape_of(cell, union, layout), tables)[2] for cell, union in cells)
@@ -83,14 +84,13 @@ def find_peaks(
         tile.numbers[: r.size] = r.ravel()
         s = tile.numbers[r.size : r.size + tile.s_valid.size].reshape(s_shape)
         missing += copy_valid(secondary, far - layout.radius, far - layout.radius, s, tile.s_valid)
-        gaps = find_gaps(tile, search) if missing else ~inside
-        if (usable & gaps).any():
-            search.mode[usable & gaps] = np.where(chips.far, GAPPY, MASKED)[usable & gaps]
-            images, valid, squares = tile.numbers[: 3 * (r.size + s.size)].reshape(3, -1)
-            valid[: r.size], valid[r.size :] = r_valid.ravel(), tile.s_valid.ravel()
-            np.square(images, out=squares)
+        find_gaps(tile, search, usable if missing else usable & ~inside)
         for cell, union in cells:
-            measure_cell(tile, search, cell, union, tables, result)
+            measure_cell(tile, search, cell, union, tables, result, (PLAIN, LEVELLED))
+        if (search.mode >= MASKED).any():
+            copy_gaps(tile)
+            for cell, union in cells:
+                measure_cell(tile, search, cell, union, tables, result, (MASKED, GAPPY))
     some = ~np.isnan(found[..., 0])
     whole_numbers = np.where(some[..., None], found, 0)[..., [1, 2, 4]]
     return Peaks(
@@ -125,18 +125,21 @@ def _reaches(shape: tuple[int, ...], layout: Layout, span: np.ndarray) -> tuple[
     return some, whole
 
 
-def find_gaps(tile: Tile, search: Search) -> np.ndarray:
-    """Return where a chip, or the search window around it, has any invalid pixel: bool (chip, row, column)."""
-    layout, span = tile.layout, search.span
-    gaps = np.zeros(search.mode.shape, np.bool_)
-    s_sum = summed(~tile.s_valid)
-    for c, (count, start) in enumerate(zip(layout.counts, layout.starts, strict=True)):
-        y = (start + layout.step * np.arange(layout.rows))[:, None] * layout.side
-        x = (start + layout.step * np.arange(layout.columns))[None, :] * layout.side
-        size = int(count) * layout.side
-        top, bottom, left, right = (np.clip(tile.far + v, 0, n) for v, n in (
-            (y + span[:, 0], s_sum.shape[0] - 1), (y + span[:, 1] - 1 + size, s_sum.shape[0] - 1),
-            (x + span[:, 2], s_sum.shape[1] - 1), (x + span[:, 3] - 1 + size, s_sum.shape[1] - 1),
-        ))  # fmt: skip
-        gaps[c] = boxes_between(s_sum, top, bottom, left, right) > 0
-    return gaps | (tile.chips.valid < 1.0)
+def find_gaps(tile: Tile, search: Search, some: np.ndarray) -> None:
+    """Change how the sums of chips are formed where they, or the pixels they are compared with, have gaps: bool (chip, row, column)."""
+    if not some.any():
+        return
+    layout, gaps = tile.layout, np.zeros_like(some)
+    places = (tile.far, layout.side, layout.step, layout.counts.astype(np.int64), layout.starts.astype(np.int64))
+    find_rectangles(summed(tile.r_valid), summed(tile.s_valid), places, search.span, some, gaps, search.rims)
+    search.rims[tile.chips.far] = 0
+    whole = gaps & (search.rims[..., 1] == 0)
+    search.mode[whole] = np.where(tile.chips.far, GAPPY, MASKED)[whole]
+
+
+def copy_gaps(tile: Tile) -> None:
+    """Write, behind the images, where their pixels are valid, and their squares."""
+    n, size = tile.r_valid.size, tile.r_valid.size + tile.s_valid.size
+    images, valid, squares = tile.numbers[: 3 * size].reshape(3, -1)
+    valid[:n], valid[n:] = tile.r_valid.ravel(), tile.s_valid.ravel()
+    np.square(images, out=squares)

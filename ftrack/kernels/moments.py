@@ -69,11 +69,6 @@ def summed(flags: np.ndarray) -> np.ndarray:
     return total
 
 
-def boxes_between(total: np.ndarray, top: np.ndarray, bottom: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Return how many flags lie in boxes, from ``summed``."""
-    return np.asarray(total[bottom, right] - total[top, right] - total[bottom, left] + total[top, left])
-
-
 def measure_chips(image: np.ndarray, valid: np.ndarray, layout: Layout, chain: np.ndarray, of_chip: np.ndarray) -> Chips:
     """Return the moments of a reference without gaps filled by zero: float32 (y, x) and bool (y, x)."""
     shape = (len(layout.counts), layout.rows, layout.columns)

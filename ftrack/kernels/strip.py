@@ -43,6 +43,7 @@ class Places(NamedTuple):
     highest: int
     room: int
     blocks: int
+    rims: int
 
 
 class Nodes(NamedTuple):
@@ -52,7 +53,8 @@ class Nodes(NamedTuple):
     row, column), ``span`` the first and last row and first and last column of each node's window among the cell's
     offsets, int64 (row, 4, column). ``levels`` is taken out of the blocks of both images, float64 (2, block row, block
     column) or empty; ``weight`` goes with it, see ``ftrack.kernels.moments.Chips``, as do ``total`` and ``scale``; chips with gaps
-    have there the mean levels of the secondary and of the reference.
+    have there the mean levels of the secondary and of the reference. ``rims`` are the chips that the rim of the imagery
+    cuts, see ``ftrack.kernels.rims``.
     """
 
     needed: np.ndarray
@@ -62,6 +64,7 @@ class Nodes(NamedTuple):
     weight: np.ndarray
     total: np.ndarray
     scale: np.ndarray
+    rims: np.ndarray
 
 
 class Gaps(NamedTuple):

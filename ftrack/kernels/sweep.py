@@ -11,6 +11,7 @@ from ftrack.kernels.masked import advance_masked, extend_planes, sum_blocks
 from ftrack.kernels.peaks import judge_row
 from ftrack.kernels.products import block_products
 from ftrack.kernels.products import offsets_for as offsets_for
+from ftrack.kernels.rims import fill_rims
 from ftrack.kernels.strip import BACK, CHIP, LINE, MASK, PLANE, RING, START
 from ftrack.kernels.vectors import LANES, NONE, make_merge, normalise
 
@@ -50,6 +51,7 @@ def sweep_strip(numbers, shape, places, table, nodes, gaps, result):
     """
     _begin(numbers, shape, places, nodes)
     for i in range(shape.rows):
+        fill_rims(numbers, shape, places, table, nodes, gaps, i)
         for part in range(shape.panels * shape.bands):
             _advance(numbers, shape, places, table, nodes, i, part)
         _write_row(numbers, shape, places, table, nodes.todo, nodes.span, i, result)
@@ -128,7 +130,7 @@ def _write_row(numbers, shape, places, table, chosen, spans, i, result):
 def _advance(numbers, shape, places, table, nodes, i, part):
     """Work through row ``i`` of the blocks of a cell at one part of the offsets."""
     side, step, _, columns, panels, vectors, bands, group, _, _ = shape
-    needed, todo, span, levels, weight, total, scale = nodes
+    needed, todo, span, levels, weight, total, scale, rims = nodes
     reach = vectors * LANES
     line, dy0, dx0 = group * reach, part // panels * group, part % panels * reach
     height, width = bands * group, panels * reach + LANES
@@ -176,11 +178,18 @@ def _advance(numbers, shape, places, table, nodes, i, part):
                 continue
             y0, y1 = max(span[n, 0, m] - dy0, 0), min(span[n, 1, m] - dy0, group)
             if y1 > y0:
-                mean = ((c * places.height) + top * side + dy0 + y0) * places.pitch + left * side + dx0
                 node = c * todo.shape[2] + m
                 row = node * height + dy0 + y0
+                if rims[c, n, m, 1] > 0:
+                    pitch, factors = panels * reach, (np.float32(1), np.float32(1))
+                    mean = places.rims + ((2 * node * height) + dy0 + y0) * pitch + dx0
+                    inverse = mean + height * pitch
+                else:
+                    pitch, factors = places.pitch, (total[c, n, m], scale[c, n, m])
+                    place = ((c * places.height) + top * side + dy0 + y0) * pitch + left * side + dx0
+                    mean, inverse = places.mean + place, places.inverse + place
                 normalise(
-                    numbers, out + y0 * reach, places.mean + mean, places.inverse + mean, places.pitch, total[c, n, m], scale[c, n, m],
+                    numbers, out + y0 * reach, mean, inverse, pitch, factors[0], factors[1],
                     y1 - y0, reach, span[n, 2, m] - dx0, span[n, 3, m] - dx0,
                     places.surface + LANES + row * width + dx0, width, places.highest + row,
                 )  # fmt: skip
