@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ftrack.export import write_map, write_series
     from ftrack.grid import Grid
     from ftrack.ground import Ground, find_shifts
+    from ftrack.inversion import regular_series
     from ftrack.itslive import find_itslive, open_itslive, open_mosaic
     from ftrack.jobs import Job, list_jobs, open_job, submit
     from ftrack.lattice import GridSettings, choose_grid
@@ -112,6 +113,7 @@ __all__ = [
     "prefilter",
     "profile",
     "read_workflow",
+    "regular_series",
     "run_plan",
     "scenes_table",
     "simulate_archive",
@@ -149,6 +151,7 @@ _EXPORTS = {
     "run": ("Report", "run_plan"),
     "scenes": ("Scene", "SceneQuery", "find_scenes", "scenes_table"),
     "schema": ("Status",),
+    "inversion": ("regular_series",),
     "series": ("point_series", "profile"),
     "stable": ("Shift", "StableSettings", "fit_shift", "stable_nodes"),
     "strain": ("strain_rates",),

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 # Whatever else a command needs is imported when it is first used, as ``ftrack.name``: help and mistakes are answered at once.
 
+EVERY = "a series of equal intervals, inverted from all pairs: a number of days, month, or year"
+
 app = typer.Typer(
     name="ftrack",
     help="From a STAC search to a Zarr cube of ice velocity. Begin with: ftrack demo, or ftrack init",
@@ -155,6 +157,7 @@ def show(
     logarithmic: Annotated[bool, typer.Option("--log", help="logarithmic colours")] = False,
     quality: Annotated[bool, typer.Option("--quality", help="also draw error, correlation and status")] = False,
     line: Annotated[Path | None, typer.Option(help="also draw the profile along the line in this vector file")] = None,
+    every: Annotated[str | None, typer.Option(metavar="STEP", help=EVERY)] = None,
 ) -> None:
     """Draw the velocity of a cube as a map, as a series at a point, and as a profile along a line."""
     opened, save = ftrack.open_cube(cube), ftrack.view.save_picture
@@ -164,6 +167,9 @@ def show(
     if place is not None:
         ax.plot([place[0] / 1000], [place[1] / 1000], "P", ms=10, mfc="#c8322b", mec="white")
         series = ftrack.plot_series(opened, x=place[0], y=place[1])
+        if every is not None:
+            regular = ftrack.regular_series(ftrack.point_series(opened, x=place[0], y=place[1]), every=every)
+            ftrack.plot_series(regular.assign_attrs(title=f"every {_step(every)}"), ax=series)
         console.out.print(f"series: {save(series, path.with_stem(f'{path.stem}-series'))}")
     if quality:
         console.out.print(f"quality: {save(ftrack.plot_quality(opened, pair or 'median'), path.with_stem(f'{path.stem}-quality'))}")
@@ -182,6 +188,7 @@ def export(
     point: Annotated[str | None, typer.Option(metavar="X,Y", help="the place of the series: x,y of the cube's CRS, or lon,lat")] = None,
     radius: Annotated[float, typer.Option(help="ground metres around it that are averaged")] = 0.0,
     line: Annotated[Path | None, typer.Option(help="a vector file with a line: its profile is written, not a series")] = None,
+    every: Annotated[str | None, typer.Option(metavar="STEP", help=EVERY)] = None,
 ) -> None:
     """Write a cube as files that others read: a GeoTIFF of its velocity, the series of a place, the profile along a line."""
     opened = ftrack.open_cube(cube)
@@ -192,10 +199,18 @@ def export(
             ftrack.write_series(ftrack.profile(opened, line, pair=pair), file)
         elif point is not None:
             x, y = _place(opened, point)
-            ftrack.write_series(ftrack.point_series(opened, x=x, y=y, radius=radius, filled=True), file)
+            if every is None:
+                series = ftrack.point_series(opened, x=x, y=y, radius=radius, filled=True)
+            else:
+                series = ftrack.regular_series(ftrack.point_series(opened, x=x, y=y, radius=radius), every=every)
+            ftrack.write_series(series, file)
         else:
             raise Stop(f"{file}: say of which place with --point, or along which line with --line")
         console.out.print(f"{file} is written")
+
+
+def _step(every: str) -> str:
+    return every if every in ("month", "year") else f"{every} days"
 
 
 def _place(cube: xr.Dataset, text: str) -> tuple[float, float]:

@@ -205,7 +205,7 @@ def test_show_draws_map_series_and_quality(made: tuple[Path, Path, Result], tmp_
 def test_a_point_may_be_given_in_degrees(made: tuple[Path, Path, Result], tmp_path: Path) -> None:
     opened = open_cube(str(made[1]))
     lon, lat = Transformer.from_crs(grid_of(opened).crs, "EPSG:4326", always_xy=True).transform(float(opened.x[16]), float(opened.y[16]))
-    result = ftrack("show", made[1], "--point", f"{lon},{lat}", "--out", tmp_path / "v.png")
+    result = ftrack("show", made[1], "--point", f"{lon},{lat}", "--every", "5", "--out", tmp_path / "v.png")
     assert result.exit_code == 0, result.output
     assert (tmp_path / "v-series.png").exists()
 
