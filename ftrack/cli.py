@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 # Whatever else a command needs is imported when it is first used, as ``ftrack.name``: help and mistakes are answered at once.
 
 EVERY = "a series of equal intervals, inverted from all pairs: a number of days, month, or year"
+SOUGHT, SHOWN = "What is looked for", "What is shown"
 
 app = typer.Typer(
     name="ftrack",
@@ -82,14 +83,14 @@ def init(
 @told
 def search(
     file: Annotated[str | None, typer.Argument(metavar="FILE", help="a workflow file, or what --catalog takes")] = None,
-    catalog: Annotated[str | None, typer.Option(help="a STAC API, a static catalogue or collection, or a file of items")] = None,
-    collections: Annotated[list[str] | None, typer.Option(help="a collection of the catalogue; may be repeated")] = None,
-    area: Annotated[str | None, typer.Option(help="west,south,east,north in degrees, or a vector file")] = None,
-    dates: Annotated[str | None, typer.Option(help="first and last day, such as 2024-07-01/2024-07-31")] = None,
-    max_cloud: Annotated[float | None, typer.Option(help="most cloud in a scene, percent")] = None,
+    catalog: Annotated[str | None, typer.Option(help="a STAC API, a catalogue or a file of items", rich_help_panel=SOUGHT)] = None,
+    collections: Annotated[list[str] | None, typer.Option(help="a collection of it; may be repeated", rich_help_panel=SOUGHT)] = None,
+    area: Annotated[str | None, typer.Option(help="west,south,east,north in degrees, or a vector file", rich_help_panel=SOUGHT)] = None,
+    dates: Annotated[str | None, typer.Option(help="first and last day, such as 2024-07-01/2024-07-31", rich_help_panel=SOUGHT)] = None,
+    max_cloud: Annotated[float | None, typer.Option(help="most cloud in a scene, percent", rich_help_panel=SOUGHT)] = None,
     changes: Changes = None,
-    picture: Annotated[Path | None, typer.Option("--map", help="draw footprints and cloud into this PNG")] = None,
-    every: Annotated[bool, typer.Option("--all", help="list every scene, however many there are")] = False,
+    picture: Annotated[Path | None, typer.Option("--map", help="draw footprints and cloud into this PNG", rich_help_panel=SHOWN)] = None,
+    every: Annotated[bool, typer.Option("--all", help="list every scene, however many there are", rich_help_panel=SHOWN)] = False,
 ) -> None:
     """List the scenes that a workflow, or a catalogue, has to offer."""
     if file is not None and ("://" in file or file.endswith((".json", ".geojson"))):

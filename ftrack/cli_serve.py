@@ -21,6 +21,8 @@ from ftrack.errors import Stop
 
 app = typer.Typer()
 
+PAGE, RUNS = "The page", "What visitors may do"
+
 NOTEBOOK = {
     "cells": [
         {
@@ -41,17 +43,23 @@ NOTEBOOK = {
 @app.command(epilog="Example: ftrack serve --folder /data/runs --area 5000 --pairs 200")
 @told
 def serve(
-    folder: Annotated[Path, typer.Option(help="where the runs of the visitors go")] = Path("served"),
-    host: Annotated[str, typer.Option(help="address to listen on; any but that of this machine itself asks for a token")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="port to listen on", min=1, max=65535)] = 8866,
-    token: Annotated[str | None, typer.Option(help="the token; one is made up if it is needed", envvar="FTRACK_TOKEN")] = None,
-    area: Annotated[float, typer.Option(help="largest area of a run, km²", min=1)] = 10_000.0,
-    pairs: Annotated[int, typer.Option(help="most image pairs of a run", min=1)] = 500,
-    catalog: Annotated[
-        list[str] | None, typer.Option(help="a catalogue that may be searched; may be repeated; else the public ones")
+    folder: Annotated[Path, typer.Option(help="where the runs of the visitors go", rich_help_panel=PAGE)] = Path("served"),
+    host: Annotated[
+        str, typer.Option(help="address to listen on; any but this machine's own asks for a token", rich_help_panel=PAGE)
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="port to listen on", rich_help_panel=PAGE, min=1, max=65535)] = 8866,
+    token: Annotated[
+        str | None, typer.Option(help="the token; one is made up if needed", rich_help_panel=PAGE, envvar="FTRACK_TOKEN")
     ] = None,
-    gateway: Annotated[bool, typer.Option(help="let runs go to a Dask Gateway")] = False,
-    background: Annotated[str, typer.Option(help="behind the map: satellite, an address of tiles, or empty")] = "satellite",
+    area: Annotated[float, typer.Option(help="largest area of a run, km²", rich_help_panel=RUNS, min=1)] = 10_000.0,
+    pairs: Annotated[int, typer.Option(help="most image pairs of a run", rich_help_panel=RUNS, min=1)] = 500,
+    catalog: Annotated[
+        list[str] | None, typer.Option(help="a catalogue that may be searched; may be repeated; else the public ones", rich_help_panel=RUNS)
+    ] = None,
+    gateway: Annotated[bool, typer.Option(help="let runs go to a Dask Gateway", rich_help_panel=RUNS)] = False,
+    background: Annotated[
+        str, typer.Option(help="behind the map: satellite, address of tiles, or empty", rich_help_panel=PAGE)
+    ] = "satellite",
 ) -> None:
     """Serve the panel as a web page, for this machine only unless another address is given. A visitor has one run at a time."""
     if find_spec("voila") is None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -239,10 +242,55 @@ def test_a_run_that_cannot_be_says_why(panel: Panel) -> None:
     assert running.estimate_said.kind == "error" and "at most 2" in running.estimate_said.text
     running.start()
     assert running.said.kind == "error" and "at most 2" in running.said.text and panel.state.job is None
+    panel.state.limits, panel.state.plan = PanelLimits(area=1), None
+    panel.open_step("How")
+    panel.open_step("Run")
+    assert running.estimate_said.kind == "error" and "at most 1 km²" in running.estimate_said.text
+    running.start()
+    assert "the run covers" in running.said.text and "draw a smaller area" in running.said.text and panel.state.job is None
     panel.state.put("cluster", "kind", value="gateway")
     panel.state.put("cluster", "address", value="http://127.0.0.1:9")
     running.connect()
     assert running.where_said.kind == "error" and "is it running" in running.where_said.text
+
+
+def test_a_run_that_fails_says_why_and_shows_its_log(panel: Panel, archive: Archive, tmp_path: Path) -> None:
+    running = step(panel, "Run")
+    copy = shutil.copytree(archive.collection.parent, tmp_path / "copy")
+    panel.state.put("scenes", "catalog", value=str(copy / archive.collection.name))
+    step(panel, "Where and when").search()
+    panel.open_step("Run")
+    assert "It can start" in running.estimate_said.text
+    for image in copy.rglob("*.tif"):
+        image.unlink()
+    running.start()
+    assert panel.state.job.wait(120).state == "failed"
+    running.look()
+    assert running.said.kind == "error" and "✖ failed" in running.said.text
+    assert panel.state.status.reason.splitlines()[0] in html.unescape(running.said.text)
+    assert "failed" in running.journal.value and not running.resume_button.disabled
+
+
+def test_a_visitor_has_one_run_also_with_the_page_open_twice(panel: Panel) -> None:
+    panel.state.limits = PanelLimits(one_run=True)
+    panel.state.put("matcher", value={"chip_sizes": [16, 32], "search_radius": 120, "search": "full"})
+    panel.state.put("run", "tile", value=64)
+    first = step(panel, "Run")
+    twin = Panel(panel.state.file, background="", limits=panel.state.limits)
+    step(twin, "Where and when").search()
+    second = step(twin, "Run")
+    twin.state.put("name", value="other")
+    twin.state.put("output", value=str(panel.state.file.with_name("other.zarr")))
+    twin.state.put("pairs", "max_days", value=6)
+    with ThreadPoolExecutor(2) as threads:
+        for pressed in [threads.submit(one.start) for one in (first, second)]:
+            pressed.result()
+    began = [one for one in (first, second) if one.state.job is not None]
+    assert len(began) == 1
+    (refused,) = {first, second} - set(began)
+    assert refused.said.kind == "error" and "is under way: wait for it, or cancel it" in refused.said.text
+    assert not refused.start_button.disabled
+    began[0].cancel()
 
 
 def test_outlines_and_flow_lines_are_on_the_map(archive: Archive, tmp_path: Path) -> None:

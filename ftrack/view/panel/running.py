@@ -3,46 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import re
 import time
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
-import ipyleaflet
 import ipywidgets as w
-import numpy as np
 import shapely
-import shapely.geometry
-from matplotlib import colormaps
-from matplotlib.colors import to_hex
 
 from ftrack.config import ClusterSettings, Workflow
 from ftrack.errors import FtrackError, Stop
 from ftrack.gateway import open_gateway
 from ftrack.jobs import Job, list_jobs, open_job, submit
-from ftrack.jobstatus import JobStatus
 from ftrack.plan import Plan, describe, make_plan
-from ftrack.progress import Sketch, TileProgress, plan_of, progress_of, sketch_of
+from ftrack.progress import Sketch, plan_of, progress_of, sketch_of
 from ftrack.trial import seconds_of
-from ftrack.view.panel.atlas import AREA, SHADE, view_of
+from ftrack.view.panel.atlas import view_of
 from ftrack.view.panel.form import fields
 from ftrack.view.panel.pieces import Message, button, heading, labelled
-from ftrack.view.panel.state import State
+from ftrack.view.panel.state import PanelLimits, State
+from ftrack.view.panel.tiles import CELLS, Seen, layers_of, top_of
 
 TITLE = "Run"
 EVERY = 1.0
 """Seconds between two looks at a run; more where looking takes long."""
-
-CELLS = 3000
-"""Most cells of finished tiles that are drawn."""
-
-
-class Seen(NamedTuple):
-    """What one look at a run finds."""
-
-    status: JobStatus
-    tiles: tuple[TileProgress, ...]
-    sketches: dict[tuple[int, int], Sketch]
 
 
 class Running(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
@@ -124,9 +111,8 @@ class Running(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.state.plan = plan
         said = describe(plan)
         workers = said["workers"]["number"] * said["workers"]["threads"]
-        most = self.state.limits.pairs
-        if said["pairs"] > most:
-            return self.estimate_said.say(f"{said['pairs']:,} pairs, at most {most:,} are allowed: prune them in step 2", "error")
+        if too_much := _beyond(plan, self.state.limits):
+            return self.estimate_said.say(too_much, "error")
         lines = {
             "pairs": f"{said['pairs']:,} of {said['images']:,} images, {said['first_date']} to {said['last_date']}",
             "nodes": f"{said['grid']['nodes'][0]:,} × {said['grid']['nodes'][1]:,}, every {said['grid']['node_spacing']:g} m",
@@ -158,6 +144,9 @@ class Running(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
                 return gateway.cluster_options()
 
         def show(options: Any) -> None:
+            for name, value in self.state.value("cluster", "options", default={}).items():
+                if name in options:
+                    options[name] = value
             self.options = options
             self.far.children = [*self.far.children[:3], options._widget()]
             self.where_said.say("connected", "ok")
@@ -177,14 +166,13 @@ class Running(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
             state.put("cluster", "options", value=dict(self.options))
         try:
             workflow = state.workflow
-            if len(state.pairs) > state.limits.pairs:
-                raise Stop(f"{len(state.pairs):,} pairs, at most {state.limits.pairs:,} are allowed: prune them in step 2")
         except Stop as error:
             return self.said.say(str(error), "error")
         self.start_button.disabled = True
         self.said.say("starting ...", "busy")
         self.journal.value = ""
-        return state.later(lambda: _submit(workflow, state.limits.one_run), self._take, self._not_started)
+        plan, scenes = state.plan, state.scenes or None
+        return state.later(lambda: _submit(plan or make_plan(workflow, scenes), state.limits), self._take, self._not_started)
 
     def _not_started(self, error: FtrackError) -> None:
         self.start_button.disabled = False
@@ -248,7 +236,7 @@ class Running(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         finished = sum(tile.whole for tile in seen.tiles)
         text = f"{finished} of {len(seen.tiles)} tiles are measured" if seen.tiles else ""
         if seen.sketches:
-            text += f"; colours from dark to bright: 0 to {_top(seen):,.0f} m/yr at first sight"
+            text += f"; colours from dark to bright: 0 to {top_of(seen):,.0f} m/yr at first sight"
         kind = "ok" if status.state == "done" else "error" if status.state in ("failed", "dead") else "busy"
         said = str(status)
         if self._stopping:
@@ -259,7 +247,7 @@ class Running(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
             if not self.state.found:
                 bounds = shapely.union_all([tile.outline for tile in seen.tiles]).bounds
                 self.state.view = view_of(self.state.projection, bounds)
-        self.state.layer("run").layers = tuple(_layers(seen)) if seen.tiles else ()
+        self.state.layer("run").layers = tuple(layers_of(seen)) if seen.tiles else ()
         self._buttons()
         if status.state == "done":
             self._opened()
@@ -315,7 +303,7 @@ class Running(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         job = self.state.job
         self.resume_button.disabled = True
         self.said.say("taking it up again ...", "busy")
-        self.state.later(job.resume, self._take, self.said)
+        self.state.later(job.resume, self._take, self._not_stopped)
 
     def show_log(self) -> None:
         """Show the end of what the drivers of the run have said."""
@@ -354,39 +342,37 @@ class Running(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         return self.state.later(lambda: open_job(job.output), self._take, self.said)
 
 
-def _submit(workflow: Workflow, alone: bool) -> Job:
-    """Start a run, unless it has to be the only one beside its output and another is under way."""
-    others = list_jobs(workflow.output.rpartition("/")[0]) if alone else ()
-    busy = [job.submission.name for job in others if job.output != workflow.output and not job.status().ended]
-    if busy:
-        raise Stop(f"the run {busy[0]!r} is under way: wait for it, or cancel it (choose it under 'runs here')")
-    return submit(workflow)
+def _beyond(plan: Plan, limits: PanelLimits) -> str:
+    """Return what of a plan is more than is allowed, and what to do about it; empty if nothing is."""
+    pairs, size = len(plan.pairs), plan.grid.height * plan.grid.width * plan.grid.resolution**2 / 1e6
+    if pairs > limits.pairs:
+        return f"{pairs:,} pairs, at most {limits.pairs:,} are allowed: prune them in step 2"
+    if size > limits.area:
+        return f"the run covers {size:,.0f} km², at most {limits.area:,.0f} km² are allowed: draw a smaller area in step 1"
+    return ""
 
 
-def _layers(seen: Seen) -> list[ipyleaflet.Layer]:
-    """Return tiles, dashed until they are measured, and what has been measured in them."""
-    top = _top(seen)
-    colours = colormaps["viridis"]
-    cells = [
-        _feature(cell, {"fillColor": to_hex(colours(min(v / top, 1.0))), "fillOpacity": 0.85, "stroke": False})
-        for sketch in seen.sketches.values()
-        for cell, v in zip(sketch.cells, sketch.speed, strict=True)
-    ]
-    tiles = []
-    for tile in seen.tiles:
-        line = {"color": AREA, "weight": 3} if tile.failed else {"color": SHADE, "weight": 1}
-        tiles.append(_feature(tile.outline, {**line, "dashArray": "" if tile.whole else "3 5", "fill": False}))
-    parts = [part for part in (cells, tiles) if part]
-    return [ipyleaflet.GeoJSON(data={"type": "FeatureCollection", "features": part}) for part in parts]
+def _submit(plan: Plan, limits: PanelLimits) -> Job:
+    """Start a run, unless it is more than is allowed, or has to be the only one beside its output and another is under way."""
+    if too_much := _beyond(plan, limits):
+        raise Stop(too_much)
+    if not limits.one_run:
+        return submit(plan.workflow)
+    folder = plan.workflow.output.rpartition("/")[0]
+    with _starting(folder):
+        busy = [job.submission.name for job in list_jobs(folder) if not job.status().ended]
+        if busy:
+            raise Stop(f"the run {busy[0]!r} is under way: wait for it, or cancel it (choose it under 'runs here')")
+        return submit(plan.workflow)
 
 
-def _top(seen: Seen) -> float:
-    """Return the speed of the brightest colour, m/yr."""
-    return float(np.percentile([v for sketch in seen.sketches.values() for v in sketch.speed] or [1.0], 98)) or 1.0
-
-
-def _feature(shape: Any, style: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "Feature", "properties": {"style": style}, "geometry": shapely.geometry.mapping(shape)}
+@contextmanager
+def _starting(folder: str) -> Iterator[None]:
+    """Let nobody else start a run in a folder meanwhile: one visitor may have the page open twice."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with (Path(folder) / ".starting").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
 
 
 def _span(seconds: float) -> str:
