@@ -15,7 +15,16 @@ from distributed import Client, LocalCluster, WorkerPlugin
 from ftrack.config import ClusterSettings
 from ftrack.errors import FtrackError, Retry, Stop
 from ftrack.gateway import close_for_good, open_gateway, start_cluster, stop_cluster, takes_environment
-from ftrack.workers import CONFIGURATION, WORKER_ENVIRONMENT, Workers, far_environment, given_environment, size_workers
+from ftrack.workers import (
+    CONFIGURATION,
+    UNPROFILED,
+    WORKER_ENVIRONMENT,
+    Workers,
+    far_environment,
+    given_environment,
+    may_hang,
+    size_workers,
+)
 
 log = logging.getLogger("ftrack")
 
@@ -27,6 +36,9 @@ FIRST_WORKER = 1200.0
 
 OTHER_WORKERS = 60.0
 """Seconds that the others are waited for once the first has come; the work begins without those that come later."""
+
+ASKED = 5.0
+"""Seconds that a worker is waited for where the answer only serves a warning."""
 
 LOUD = ("distributed.worker", "distributed.nanny", "distributed.scheduler", "distributed.core", "distributed.batched", "distributed.comm")
 
@@ -53,6 +65,7 @@ def open_client(settings: ClusterSettings) -> Iterator[Client]:
         if settings.kind == "scheduler":
             client = stack.enter_context(_connect(settings.address))
             _surround(client, given_environment(settings.environment))
+            _warn_of_hangs(client)
         elif settings.kind == "gateway":
             name = stack.enter_context(_gateway_cluster(settings))
             client = stack.enter_context(_joined(settings, name))
@@ -145,6 +158,13 @@ class Surroundings(WorkerPlugin):
 def _surround(client: Client, variables: dict[str, str]) -> None:
     if variables:
         client.register_plugin(Surroundings(variables))
+
+
+def _warn_of_hangs(client: Client) -> None:
+    """Say that workers that somebody else has started may hang; one that does not answer soon is not waited for."""
+    with suppress(Exception):
+        if found := client.submit(may_hang, pure=False).result(ASKED):
+            log.warning("workers have %s and Dask's profiler, which can hang them for good; start them with %s", found, UNPROFILED)
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from ftrack.forecast import PROCESS, SHARE
 from ftrack.gateway import open_gateway
 from ftrack.records import remove
 from ftrack.store import get, put
-from ftrack.workers import Workers, size_workers
+from ftrack.workers import UNPROFILED, Workers, may_hang, size_workers
 
 PACKAGES = ("ftrack", "dask", "distributed", "numpy", "numba", "rasterio", "stackstac", "xarray", "zarr", "fsspec", "s3fs")
 """What must be of one version everywhere, or a run may fail in the middle or give other numbers."""
@@ -110,6 +110,7 @@ def _cluster(client: Client, workflow: Workflow) -> Iterator[Check]:
         yield from _checked("idle time-out", lambda: _idle(client))
     if settings.kind in ("gateway", "scheduler"):
         yield from _checked("versions", lambda: _versions(client))
+        yield from _checked("profiler", lambda: _profiler(client))
         yield from _checked("output from a worker", lambda: _output(workflow.output, client))
     yield from _checked("memory of a worker", lambda: _memory(client, size_workers(settings)))
     yield from _checked("disk of a worker", lambda: _disk(client))
@@ -149,9 +150,8 @@ def _encryption(scheme: str, host: str, port: int) -> Check:
                 with ssl.create_default_context().wrap_socket(plain, server_hostname=host) as secure:
                     certificate = secure.getpeercert() or {}
             except ssl.SSLError as error:
-                return Check(
-                    "", "failed", f"the certificate of {host} is not accepted: {error}", "use a certificate that this machine trusts"
-                )
+                advice = "use a certificate that this machine trusts, or name a file with that of its authority in SSL_CERT_FILE"
+                return _bad(f"the certificate of {host} is not accepted: {error}", advice)
         return Check("", "ok", f"https, certificate until {certificate.get('notAfter', 'unknown')}")
     if scheme in ("tls", "wss", "gateway"):
         return Check("", "ok", f"{scheme}: encrypted, and both sides show certificates")
@@ -239,6 +239,14 @@ def _versions(client: Client) -> Check:
 def _told_by(name: str, text: str) -> str:
     """Return the part of a version that must be the same everywhere: of Python, the first two numbers."""
     return ".".join(text.split(".")[:2]) if name == "python" else text
+
+
+def _profiler(client: Client) -> Check:
+    hanging = sorted(found for found in client.run(may_hang).values() if found)
+    if hanging:
+        text = f"{len(hanging)} workers have {hanging[0]} and Dask's profiler, which can hang them for good"
+        return _beware(text, f"start workers with {UNPROFILED}, or with Python 3.11.9 or newer")
+    return _ok("cannot hang workers")
 
 
 def probe_output(output: str) -> str:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import dask
-from aiohttp import ClientError, ClientResponseError
+from aiohttp import ClientConnectorCertificateError, ClientError, ClientResponseError
 
 from ftrack.addresses import shown, shown_text
 from ftrack.config import ClusterSettings
@@ -88,6 +88,9 @@ def _told(address: str, library: Any) -> Iterator[None]:
                 f"{place} refuses the login ({error.status}): check gateway.auth of Dask's configuration, such as DASK_GATEWAY__AUTH__TYPE"
             ) from None
         raise Retry(f"{place} answers {error.status} {error.message}") from None
+    except ClientConnectorCertificateError as error:
+        text = f"{place} has a certificate that is not trusted here: {error.certificate_error}"
+        raise Stop(f"{text}; name a file with that of its authority in SSL_CERT_FILE") from None
     except (ClientError, OSError, TimeoutError) as error:
         raise Retry(f"{place} does not answer: {shown_text(str(error))}; is it running, and reachable from here?") from error
     except (library.GatewayServerError, library.GatewayClusterError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from ftrack.grid import Grid, Nodes, anchor_of, snapped_grid
@@ -146,7 +147,7 @@ def blocks_of(tiling: Tiling) -> tuple[Block, ...]:
 
 
 def waves_of(tiling: Tiling, side: int) -> tuple[Wave, ...]:
-    """Return waves of at most ``side`` by ``side`` tiles that hold every block once."""
+    """Return waves of at most ``side`` by ``side`` tiles, all about as large, that hold every block once."""
     return tuple(
         Wave(batch, row, column, height, width)
         for batch in range(tiling.first_batch, tiling.batches)
@@ -156,7 +157,10 @@ def waves_of(tiling: Tiling, side: int) -> tuple[Wave, ...]:
 
 
 def _steps(count: int, side: int) -> Iterator[tuple[int, int]]:
-    return ((start, min(side, count - start)) for start in range(0, count, side))
+    """Return where steps of at most ``side`` begin and how long they are, the longest first."""
+    steps = -(-count // side)
+    edges = [-(-count * step // steps) for step in range(steps + 1)]
+    return ((start, stop - start) for start, stop in pairwise(edges))
 
 
 def region_of(tiling: Tiling, block: Block) -> Region:
@@ -206,7 +210,8 @@ def _axis(tiling: Tiling, first: int, count: int, size: int, around: tuple[int, 
 
 def wave_pixels(tiling: Tiling, side: int, reach: int, margin: int) -> int:
     """Return how many pixels of one image the largest wave of ``side`` by ``side`` tiles reads."""
-    window = wave_window(tiling, Wave(0, 0, 0, min(side, tiling.tile_rows), min(side, tiling.tile_columns)), reach, margin)
+    (_, height), (_, width) = next(_steps(tiling.tile_rows, side)), next(_steps(tiling.tile_columns, side))
+    window = wave_window(tiling, Wave(0, 0, 0, height, width), reach, margin)
     return sum(window.chunks[0]) * sum(window.chunks[1])
 
 

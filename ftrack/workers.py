@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import platform
+import sys
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import dask
 from dask.system import CPU_COUNT
 from dask.utils import format_bytes, parse_bytes
 from distributed.system import MEMORY_LIMIT
@@ -32,6 +35,9 @@ CONFIGURATION: Mapping[str, object] = {
     "distributed.admin.large-graph-warning-threshold": "64MB",
 }
 """How Dask is set, here and in clusters that are started elsewhere."""
+
+SAFE_PYTHON = (3, 11, 9)
+UNPROFILED = "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED=False"
 
 FAR_WORKERS = 4
 """Workers that a gateway is asked for where ``cluster.workers`` does not say."""
@@ -75,6 +81,12 @@ def size_workers(settings: ClusterSettings) -> Workers:
             f"{format_bytes(MEMORY_LIMIT)}; take at most {format_bytes(share)}, or fewer workers"
         )
     return Workers(count, threads, memory or share)
+
+
+def may_hang() -> str:
+    """Return which Python this worker has if Dask's profiler can hang it (see ``CONFIGURATION``), else nothing."""
+    profiled = dask.config.get("distributed.worker.profile.enabled", True)
+    return f"Python {platform.python_version()}" if profiled and sys.version_info < SAFE_PYTHON else ""
 
 
 def given_environment(names: tuple[str, ...]) -> dict[str, str]:

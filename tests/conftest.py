@@ -19,6 +19,10 @@ with suppress(ImportError):
     # It adds what it does not find to Dask's configuration, which is compared before and after every test.
     import dask_gateway  # noqa: F401
 
+# Dask's profiler can hang Python before 3.11.9 for good; clusters of tests in this process and in others go without it.
+os.environ["DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED"] = "False"
+dask.config.refresh()
+
 settings.register_profile("ftrack", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 settings.load_profile("ftrack")
 

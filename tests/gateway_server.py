@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -56,7 +57,8 @@ def free_ports(number: int) -> list[int]:
 def gateway_server(folder: Path, **settings: str) -> Iterator[GatewayServer]:
     """Run a gateway, with the login in Dask's configuration, and stop it with all that it has started.
 
-    ``settings`` are variables of the configuration without their FTRACK_GATEWAY_, such as ``IDLE_SECONDS="60"``.
+    ``settings`` are variables of the configuration without their FTRACK_GATEWAY_, such as ``IDLE_SECONDS="60"``. With TLS_CERT and
+    TLS_KEY it is to be reached as https://localhost.
     """
     pytest.importorskip("dask_gateway_server.backends.local", reason="no dask-gateway-server[local] here")
     public, private = free_ports(2)
@@ -75,9 +77,11 @@ def gateway_server(folder: Path, **settings: str) -> Iterator[GatewayServer]:
             [sys.executable, "-m", "dask_gateway_server", "-f", str(CONFIG)],
             env=environment, cwd=folder, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
-    address = f"http://127.0.0.1:{public}"
+    certificate = settings.get("TLS_CERT")
+    address = f"https://localhost:{public}" if certificate else f"http://127.0.0.1:{public}"
     try:
-        _wait(process, f"{address}/api/health", folder / "gateway.log")
+        trust = ssl.create_default_context(cafile=certificate) if certificate else None
+        _wait(process, f"{address}/api/health", folder / "gateway.log", trust)
         login = {"gateway.address": address, "gateway.auth": {"type": "basic", "kwargs": {"username": "tester", "password": PASSWORD}}}
         with dask.config.set(login):
             yield GatewayServer(address, folder, process.pid)
@@ -90,11 +94,11 @@ def gateway_server(folder: Path, **settings: str) -> Iterator[GatewayServer]:
             process.wait()
 
 
-def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+def _wait(process: subprocess.Popen[bytes], url: str, log: Path, trust: ssl.SSLContext | None) -> None:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            with urllib.request.urlopen(url, timeout=1):
+            with urllib.request.urlopen(url, timeout=1, context=trust):
                 return
         except OSError:
             time.sleep(0.05)

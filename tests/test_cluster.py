@@ -15,10 +15,12 @@ from dask.system import CPU_COUNT
 from distributed import LocalCluster
 from distributed.system import MEMORY_LIMIT
 
+import ftrack.cluster
+import ftrack.workers
 from ftrack.cluster import open_client
 from ftrack.config import ClusterSettings
 from ftrack.errors import Retry, Stop
-from ftrack.workers import FAR_MEMORY, WORKER_ENVIRONMENT, size_workers
+from ftrack.workers import FAR_MEMORY, UNPROFILED, WORKER_ENVIRONMENT, far_environment, may_hang, size_workers
 
 
 def environment() -> dict[str, str]:
@@ -93,6 +95,34 @@ def test_a_scheduler_that_is_there_is_joined_and_left_running() -> None:
         for _ in range(2):
             with open_client(ClusterSettings(kind="scheduler", address=cluster.scheduler_address)) as client:
                 assert client.submit(sum, [1, 2]).result() == 3
+
+
+def test_workers_of_a_scheduler_that_may_hang_are_told_of(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0", host="127.0.0.1", protocol="tcp"
+    ) as cluster:
+        settings = ClusterSettings(kind="scheduler", address=cluster.scheduler_address)
+        with caplog.at_level(logging.WARNING, "ftrack"):
+            with open_client(settings):
+                assert "hang" not in caplog.text
+            monkeypatch.setattr(ftrack.cluster, "may_hang", lambda: "Python 3.11.7")
+            with open_client(settings):
+                assert (
+                    f"workers have Python 3.11.7 and Dask's profiler, which can hang them for good; start them with {UNPROFILED}"
+                    in caplog.text
+                )
+
+
+def test_workers_may_hang_where_python_is_old_and_the_profiler_is_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ftrack.workers, "SAFE_PYTHON", (99,))
+    for profiled in (True, False):
+        with dask.config.set({"distributed.worker.profile.enabled": profiled}):
+            assert may_hang().startswith("Python 3.") == profiled
+    monkeypatch.setattr(ftrack.workers, "SAFE_PYTHON", (3,))
+    with dask.config.set({"distributed.worker.profile.enabled": True}):
+        assert may_hang() == ""
+    name, value = UNPROFILED.split("=")
+    assert far_environment(())[name] == value
 
 
 def test_workers_of_a_scheduler_get_the_variables_that_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

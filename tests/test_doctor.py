@@ -55,6 +55,7 @@ def test_a_gateway_is_looked_at_from_its_address_to_the_disks_of_its_workers(ser
         "cluster": "ok",
         "idle time-out": "failed",
         "versions": "ok",
+        "profiler": "ok",
         "output from a worker": "ok",
         "memory of a worker": "ok",
         "disk of a worker": "ok",
@@ -98,17 +99,20 @@ def test_addresses_elsewhere_must_be_encrypted(tmp_path: Path, monkeypatch: pyte
     assert ftrack.doctor._encryption("tls", "10.1.2.3", 8786).state == "ok"
 
 
-def test_other_versions_on_workers_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_versions_on_workers_and_what_may_hang_them_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with LocalCluster(
         n_workers=1, threads_per_worker=1, memory_limit="1.1GB", dashboard_address="127.0.0.1:0", host="127.0.0.1"
     ) as cluster:
         here = installed()
         monkeypatch.setattr(ftrack.doctor, "version", lambda name: "0.0.1" if name == "numba" else here[name])
+        monkeypatch.setattr(ftrack.doctor, "may_hang", lambda: "Python 3.11.7")
         found = looked(tmp_path / "cube.zarr", kind="scheduler", address=cluster.scheduler_address)
     assert found["versions"].state == "failed"
     assert f"numba is {here['numba']} on worker" in found["versions"].found
     assert found["versions"].found.count("0.0.1 here") == 1
     assert found["memory of a worker"].state == "failed"
+    assert found["profiler"].state == "warning"
+    assert "1 workers have Python 3.11.7" in found["profiler"].found
 
 
 def test_a_bucket_that_is_not_there_is_told_and_one_that_is_is_left_clean(monkeypatch: pytest.MonkeyPatch) -> None:

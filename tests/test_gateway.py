@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -12,7 +14,7 @@ from pathlib import Path
 
 import dask
 import pytest
-from gateway_server import GatewayServer, free_ports, gateway_server
+from gateway_server import PROJECT, GatewayServer, free_ports, gateway_server
 from small_run import bytes_of, make_archive, make_workflow
 
 from ftrack.cluster import join_cluster, open_client
@@ -181,3 +183,42 @@ def test_threads_processes_and_a_gateway_make_the_same_bytes(server: GatewayServ
         found[kind] = bytes_of(tmp_path / f"{kind}.zarr")
     assert found["threads"] == found["local"] == found["gateway"]
     assert left(server) == []
+
+
+THROUGH_TLS = """
+from ftrack.cluster import open_client
+from ftrack.config import ClusterSettings, Workflow
+from ftrack.doctor import checks
+from ftrack.gateway import running_clusters
+
+if __name__ == "__main__":
+    settings = ClusterSettings(kind="gateway", workers=1, memory="2GiB")
+    with open_client(settings) as client:
+        print(client.submit(sum, [1, 2]).result(), client.scheduler.address.partition(":")[0])
+    print(running_clusters(settings))
+    workflow = Workflow.read({"scenes": {"catalog": "x.json", "asset": "nir"}, "output": "cube.zarr", "cluster": {"kind": "gateway"}})
+    looked = checks(workflow)
+    print(*(next(check for check in looked if check.name == name).found for name in ("address", "encryption")), sep=", ")
+"""
+
+
+def test_a_gateway_with_a_certificate_of_its_own_is_used_by_those_who_trust_it(tmp_path: Path) -> None:
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    for path, content in zip((certificate, key), pytest.importorskip("dask_gateway_server.tls").new_keypair("localhost"), strict=True):
+        path.write_bytes(content)
+    with gateway_server(tmp_path / "gateway", TLS_CERT=str(certificate), TLS_KEY=str(key)) as server:
+        with pytest.raises(Stop, match=r"certificate that is not trusted here.*SSL_CERT_FILE") as refused:
+            start_cluster(ONE)
+        assert "Traceback" not in str(refused.value)
+        login = dask.config.get("gateway.auth.kwargs")
+        trusting = {"SSL_CERT_FILE": str(certificate), "DASK_GATEWAY__ADDRESS": server.address, "PYTHONPATH": str(PROJECT)}
+        trusting |= {f"DASK_GATEWAY__AUTH__KWARGS__{name.upper()}": value for name, value in login.items()}
+        done = subprocess.run(
+            [sys.executable, "-c", THROUGH_TLS], env={**os.environ, **trusting}, cwd=tmp_path, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, done.stderr
+        computed, running, looked = done.stdout.splitlines()
+        assert computed == "3 gateway"
+        assert running == "()"
+        assert looked.startswith(f"{server.address} answers, https, certificate until")
+        assert server.processes() == []

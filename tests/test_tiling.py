@@ -33,8 +33,12 @@ def test_blocks_partition_the_nodes_and_equal_whole_chunks(tiling: Tiling) -> No
 
 
 @given(tilings, st.integers(1, 5))
-def test_waves_hold_every_block_once(tiling: Tiling, side: int) -> None:
-    blocks = [block for wave in waves_of(tiling, side) for block in wave.blocks]
+def test_waves_are_about_as_large_and_hold_every_block_once(tiling: Tiling, side: int) -> None:
+    waves = waves_of(tiling, side)
+    for lengths in ([wave.height for wave in waves], [wave.width for wave in waves]):
+        assert max(lengths) <= side
+        assert max(lengths) - min(lengths) <= 1
+    blocks = [block for wave in waves for block in wave.blocks]
     assert len(blocks) == len(set(blocks))
     assert set(blocks) == set(blocks_of(tiling))
 
