@@ -48,7 +48,7 @@ class Outliers(Settings):
     noise: float = option(0.1, "deviation that is always allowed for, besides the vector's own error", unit="px", gt=0.0)
     threshold: float = option(3.0, "largest normalised deviation from what the neighbours imply; 0 = do not test", unit="1", ge=0.0)
     passes: int = option(2, "how often both tests are made; 0 = keep every vector", ge=0, le=10)
-    error_ratio: float = option(2.5, "largest error of a vector against the better third within 4 nodes; 0 = do not test", unit="1", ge=0.0)
+    error_ratio: float = option(3.5, "largest error of a vector against the better third within 4 nodes; 0 = do not test", unit="1", ge=0.0)
 
     _check = field_validator("width")(_odd)
 

@@ -120,7 +120,7 @@ def test_a_vector_with_a_large_error_may_deviate_more() -> None:
 def test_a_vector_much_less_certain_than_the_better_ones_around_it_is_an_outlier() -> None:
     motion = motion_of(np.zeros((11, 11)), np.zeros((11, 11)), error=0.02)
     motion[DX_ERROR, :, 6:] = 0.05
-    motion[DX_ERROR, 5, 5] = 0.09
+    motion[DX_ERROR, 5, 5] = 0.12
     found = clean_nodes(motion, fill=LEAVE)[STATUS]
     assert found[5, 5] == Status.OUTLIER
     assert (found == Status.OUTLIER).sum() == 1

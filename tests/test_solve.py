@@ -7,7 +7,7 @@ import pytest
 
 from ftrack.kernels.deform import REACH, WEIGHTS
 from ftrack.kernels.normal import LANES, PLANES, N, block_sums, draw_back
-from ftrack.kernels.solve import FIELDS, SUMS, TURNED, add_blocks, bend_of_chip, solve_chip
+from ftrack.kernels.solve import FIELDS, SUMS, TURNED, add_blocks, solve_chip
 from ftrack.synthetic import shifted_pair
 
 SIDE, COUNT = 8, 4
@@ -135,15 +135,3 @@ def test_errors_are_as_large_as_the_scatter(noise: float) -> None:
     assert len(off) >= 200
     assert said == pytest.approx(scatter, rel=0.2)
     assert np.abs(np.mean(off, 0)).max() < 0.2 * scatter
-
-
-def test_a_linear_field_has_no_bend_and_a_curved_one_has_that_of_its_mean() -> None:
-    sums = np.zeros((COUNT, COUNT, PLANES))
-    sums[..., [0, 9, 11]] = 64.0, 100.0, 100.0
-    at = np.arange(COUNT) - (COUNT - 1) / 2
-    linear = np.stack(np.broadcast_arrays(0.3 * at[:, None] + 0.1 * at, 0.2 * at[:, None]))
-    np.testing.assert_allclose(bend_of_chip(sums, linear, 0, 0, COUNT, (0.0, 0.0), 0.0), 0.0, atol=1e-12)
-    curved = np.stack(np.broadcast_arrays(0.1 * at[:, None] ** 2, 0.0 * at))
-    mean = 0.1 * np.mean(at**2)
-    np.testing.assert_allclose(bend_of_chip(sums, curved, 0, 0, COUNT, (0.0, 0.0), 0.0), (-mean, 0.0), atol=1e-12)
-    assert bend_of_chip(np.zeros_like(sums), curved, 0, 0, COUNT, (0.0, 0.0), 0.0) == (0.0, 0.0)

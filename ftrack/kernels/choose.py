@@ -6,7 +6,7 @@ import numpy as np
 
 from ftrack.kernels.compiled import compiled
 from ftrack.kernels.normal import PLANES, N
-from ftrack.kernels.solve import FIELDS, TURNED, add_blocks, bend_of_chip, solve_chip
+from ftrack.kernels.solve import FIELDS, TURNED, add_blocks, solve_chip
 
 # The codes of ftrack.schema.Status, as compiled code needs them.
 MEASURED, NO_DATA, EDGE, NO_TEXTURE, LOW_CORRELATION = 0, 2, 3, 4, 5
@@ -212,31 +212,3 @@ def solve_nodes(sums, blocks, field, peaks, limits, status, chosen, together, fo
                     break
             if not together[i, j]:
                 chosen[i, j] = -1
-
-
-@compiled
-def find_bends(sums, blocks, smoothed, bent, chosen, together, noise, out):
-    """Find by how much the displacement of a chip's centre differs from its mean over the chip, which is what was solved.
-
-    Parameters
-    ----------
-    sums, blocks, chosen, together
-        See ``solve_nodes``.
-    smoothed : float64 (2, row, column)
-        The solved field, smoothed, at the nodes, px.
-    bent : float64 (2, block row, block column)
-        The same at the centres of the blocks.
-    noise : float64 (row, column)
-        Noise in the squared gradients, per pixel.
-    out : float64 (2, row, column)
-        Result, px; zero for nodes that were not solved together.
-    """
-    _, step, counts, starts = blocks
-    for i in range(chosen.shape[0]):
-        for j in range(chosen.shape[1]):
-            out[0, i, j], out[1, i, j] = 0.0, 0.0
-            if together[i, j]:
-                c, centre = chosen[i, j], (smoothed[0, i, j], smoothed[1, i, j])
-                bend = bend_of_chip(sums, bent, starts[c] + i * step, starts[c] + j * step, counts[c], centre, noise[i, j])
-                if np.isfinite(bend[0]) and np.isfinite(bend[1]):
-                    out[0, i, j], out[1, i, j] = bend[0], bend[1]

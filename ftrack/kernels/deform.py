@@ -73,6 +73,18 @@ def _tabulate() -> np.ndarray:
 WEIGHTS = _tabulate()
 
 
+def _fit_kept() -> tuple[float, float]:
+    """Return the coefficients of q and q^2, ``q = t (1 - t)``, in the sum of squared weights at the fraction t, less one."""
+    fraction = np.arange(FRACTIONS + 1) / FRACTIONS
+    square = fraction * (1.0 - fraction)
+    found = np.linalg.lstsq(np.stack([square, square**2], 1), np.square(WEIGHTS, dtype=float).sum(1) - 1.0, rcond=None)[0]
+    return float(found[0]), float(found[1])
+
+
+KEPT_BETWEEN = _fit_kept()
+"""White noise that is interpolated loses some of its power: none at whole pixels, a quarter half-way between two."""
+
+
 def _make_interpolation(typing_context: Any, image: Any, at: Any, step: Any, moves: Any, x_at: Any, y_at: Any, lane: Any, out: Any) -> Any:
     """Interpolate those of 16 pixels that move by as many whole pixels as pixel ``lane``; return which they are, as bits.
 

@@ -18,13 +18,14 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ftrack.kernels.compiled import compiled, inner
-from ftrack.kernels.deform import REACH, fill_gradients, warp
+from ftrack.kernels.deform import KEPT_BETWEEN, REACH, fill_gradients, warp
 
-PLANES = 17
+PLANES = 18
 """Sums of a block, in the order of the names below."""
 
-N, R, X, Y, W, RR, RX, RY, RW, XX, XY, YY, XW, YW, WW, DX, DY = range(PLANES)
-"""Pixels; reference, gradients, warped secondary; their products; displacement along which the block was drawn back, px."""
+N, R, X, Y, W, RR, RX, RY, RW, XX, XY, YY, XW, YW, WW, DX, DY, KEPT = range(PLANES)
+"""Pixels; reference, gradients, warped secondary; their products; displacement along which the block was drawn back, px; pixels
+times the share of white noise that interpolation keeps there."""
 
 SUMS = 15
 """The first of them, which are sums over pixels."""
@@ -321,6 +322,15 @@ def block_sums(planes, side, used, out):
             _line_sums(lines, x * LANES, side, total, 0)
             _put_back(total, level[0, x], out[i, j])
             out[i, j, DX], out[i, j, DY] = level[1, x], level[2, x]
+            out[i, j, KEPT] = out[i, j, N] * _kept(level[1, x]) * _kept(level[2, x])
+
+
+@inner
+def _kept(displacement):
+    """Return the share of the power of white noise that interpolation along one axis keeps."""
+    fraction = np.float64(displacement) - np.floor(displacement)
+    square = fraction * (1.0 - fraction)
+    return 1.0 + square * (KEPT_BETWEEN[0] + square * KEPT_BETWEEN[1])
 
 
 @inner

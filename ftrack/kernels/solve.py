@@ -12,13 +12,13 @@ import numpy as np
 
 from ftrack.kernels.compiled import compiled
 from ftrack.kernels.deform import NOISE_IN_DERIVATIVE
-from ftrack.kernels.normal import DX, DY, RR, RW, RX, RY, SUMS, WW, XW, XX, XY, YW, YY, N, R, W, X, Y
+from ftrack.kernels.normal import DX, DY, KEPT, RR, RW, RX, RY, SUMS, WW, XW, XX, XY, YW, YY, N, R, W, X, Y
 
 FIELDS = 6
 """What a solution is: dx, dy, their one-sigma errors (px), correlation of the fitted chips, noise in the squared gradients per pixel."""
 
-TURNED = 4
-"""Sums of squared gradients times displacement along x and y, and of displacement alone."""
+TURNED = 5
+"""Sums of squared gradients times displacement along x and y, of displacement alone, and of the noise that interpolation has kept."""
 
 LEAST_SHARE = 0.75
 """Share of the squared gradients that is signal, at the least: what differs between images of real ground is not only white noise."""
@@ -43,6 +43,7 @@ def add_blocks(sums, top, left, count, centre, total, turned):
             turned[1] += block[XY] * dx + block[YY] * dy
             turned[2] += block[N] * dx
             turned[3] += block[N] * dy
+            turned[4] += block[KEPT]
 
 
 @compiled
@@ -82,39 +83,12 @@ def solve_chip(q, turned, centre, found):
     u, v = turned[0] - noise * turned[2] - slope * e / gain, turned[1] - noise * turned[3] - slope * f / gain
     found[0] = centre[0] + (c * u - b * v) / determinant
     found[1] = centre[1] + (a * v - b * u) / determinant
-    found[2] = slope * np.sqrt(2.0 * variance * c / determinant)
-    found[3] = slope * np.sqrt(2.0 * variance * a / determinant)
+    # What interpolation takes from the noise lies at wavelengths that hardly matter for the displacement.
+    variance *= 2.0 / (1.0 + turned[4] / n)
+    # Noise of the gradients meets that of the images: the squared gradients count with it in the middle of the sandwich.
+    more = noise * n / determinant
+    found[2] = slope * np.sqrt(2.0 * variance * (c + more * (c * c + b * b)) / determinant)
+    found[3] = slope * np.sqrt(2.0 * variance * (a + more * (a * a + b * b)) / determinant)
     found[4] = correlation
     found[5] = noise
     return found[0] == found[0] and found[1] == found[1]
-
-
-@compiled
-def bend_of_chip(sums, bent, top, left, count, centre, noise):
-    """Return by how much a smooth field at the chip's centre differs from its mean over the chip, weighed as the solution weighs it.
-
-    Parameters
-    ----------
-    sums : float64 (block row, block column, PLANES)
-        From ``block_sums``.
-    bent : float64 (2, block row, block column)
-        The smooth field at the centres of the blocks, px.
-    top, left, count : int
-        First block of the chip, and blocks along its side.
-    centre : (float, float)
-        The smooth field (dx, dy) at the chip's centre, px.
-    noise : float
-        Noise in the squared gradients, per pixel.
-    """
-    a, b, c, u, v = 0.0, 0.0, 0.0, 0.0, 0.0
-    for i in range(top, top + count):
-        for j in range(left, left + count):
-            block = sums[i, j]
-            dx, dy = bent[0, i, j] - centre[0], bent[1, i, j] - centre[1]
-            xx, xy, yy = block[XX] - noise * block[N], block[XY], block[YY] - noise * block[N]
-            a, b, c = a + xx, b + xy, c + yy
-            u, v = u + xx * dx + xy * dy, v + xy * dx + yy * dy
-    determinant = a * c - b * b
-    if not determinant > 0.0:
-        return 0.0, 0.0
-    return -(c * u - b * v) / determinant, -(a * v - b * u) / determinant
