@@ -34,24 +34,25 @@ SHARE, STEEP = 0.6, 0.15
 
 
 class Scales(NamedTuple):
-    """Lengths in nodes: how far chips reach around a node, the radius of the Gaussian, and what following the field needs."""
+    """Lengths in nodes: how far chips reach around a node, radii of the Gaussians of both fields, and what following needs."""
 
     apron: int
     first: int
+    second: int
     follow: int
 
     @property
     def margin(self) -> int:
         """Nodes that a node needs on every side."""
-        return 2 * self.apron + 3 * self.first + self.follow + 1
+        return 2 * self.apron + self.first + 2 * self.second + self.follow + 1
 
 
 def scales_of(chip_sizes: tuple[int, ...], spacing: int) -> Scales:
     """Return how far neighbours matter."""
     smallest, largest = min(chip_sizes), max(chip_sizes)
     first = max(FIRST_RADIUS * smallest, 0.5 * largest)
-    apron, radius = (math.ceil(length / spacing) for length in (0.5 * largest + REACH, first))
-    return Scales(apron, radius, reach_of(chip_sizes, spacing).margin)
+    lengths = (0.5 * largest + REACH, first, FIRST_RADIUS * smallest)
+    return Scales(*(math.ceil(length / spacing) for length in lengths), reach_of(chip_sizes, spacing).margin)
 
 
 class Peaked(NamedTuple):
@@ -96,11 +97,11 @@ def solve_tile(
     sums, used = np.zeros((*layout.shape, PLANES)), _used_rows(layout)
     blocks = (layout.side, layout.step, layout.counts.astype(np.int64), layout.starts.astype(np.int64))
     field, solutions = np.empty_like(values), []
-    weights = bell(FIRST_WIDTH * sizes[0] / spacing, scales.first)
+    width = FIRST_WIDTH * sizes[0] / spacing
+    smooth(values, usable, bell(width, scales.first), field)
     for again in (False, True):
-        smooth(values, usable, weights, field)
         if again:
-            _sharpen(field, weights)
+            _sharpen(values, usable, bell(width, scales.second), field)
         wide, place = _widened(field, scales.apron), (start, start, spacing)
         sum_drawn_back(reference, secondary, corner, wide, place, WEIGHTS, used, layout.side, sums)
         status, chosen, usable, solved = found.status.copy(), found.chosen.copy(), np.empty_like(known), np.empty((FIELDS, *known.shape))
@@ -120,11 +121,13 @@ def _widened(field: np.ndarray, count: int) -> np.ndarray:
     return np.pad(np.nan_to_num(field), ((0, 0), (count, count), (count, count)), mode="edge").astype(np.float32)
 
 
-def _sharpen(field: np.ndarray, weights: np.ndarray) -> None:
-    """Bend a field further that chips and smoothing have flattened."""
-    smoother = np.empty_like(field)
-    smooth(field, np.isfinite(field[0]), weights, smoother)
-    field += SHARPER * (field - smoother)
+def _sharpen(values: np.ndarray, usable: np.ndarray, weights: np.ndarray, field: np.ndarray) -> None:
+    """Make the second field of solutions, bent further in what smoothing takes from it; where there are none, the first one stays."""
+    smoothed, smoother = np.empty_like(field), np.empty_like(field)
+    smooth(values, usable, weights, smoothed)
+    there = np.isfinite(smoothed[0])
+    smooth(smoothed, there, weights, smoother)
+    np.copyto(field, smoothed + SHARPER * (smoothed - smoother), where=there)
 
 
 def _forget(found: Peaked, where: np.ndarray, why: Status) -> None:

@@ -18,7 +18,7 @@ from ftrack.kernels.normal import XX, XY, YY, N
 from ftrack.kernels.smooth import at_blocks, bell, smooth
 from ftrack.kernels.solve import LEAST_SHARE
 
-ROUNDS = ((0.5, 0.75), (0.4, 0.5), (0.25, 0.25))
+ROUNDS = ((0.5, 0.75), (0.35, 0.5))
 """Width and radius of the Gaussian of every round, in smallest chips; the first smooths the solutions themselves."""
 
 POOL = (0.35, 0.5)
@@ -27,7 +27,7 @@ POOL = (0.35, 0.5)
 DOUBT = 1.5
 """What is left is believed as far as its power exceeds this many times that of noise."""
 
-BENT = 1.125
+BENT = 1.25
 """Bend of a field inside a chip over that of a parabola: so much more makes up for what the rounds leave of it."""
 
 LEAST_ERROR = 1e-6
