@@ -42,17 +42,22 @@ class Scales(NamedTuple):
     follow: int
 
     @property
+    def ring(self) -> int:
+        """Outermost nodes whose peaks matter, but not their pixels."""
+        return 1 + self.first + self.apron
+
+    @property
     def margin(self) -> int:
         """Nodes that a node needs on every side."""
-        return 2 * self.apron + self.first + 2 * self.second + self.follow + 1
+        return self.ring + 2 * self.second + self.apron + self.follow
 
 
 def scales_of(chip_sizes: tuple[int, ...], spacing: int) -> Scales:
     """Return how far neighbours matter."""
     smallest, largest = min(chip_sizes), max(chip_sizes)
-    first = max(FIRST_RADIUS * smallest, 0.5 * largest)
-    lengths = (0.5 * largest + REACH, first, FIRST_RADIUS * smallest)
-    return Scales(*(math.ceil(length / spacing) for length in lengths), reach_of(chip_sizes, spacing).margin)
+    lengths = (0.5 * largest + REACH, max(FIRST_RADIUS * smallest, 0.5 * largest), FIRST_RADIUS * smallest)
+    apron, first, second = (math.ceil(length / spacing) for length in lengths)
+    return Scales(apron, first, second, reach_of(chip_sizes, spacing).margin)
 
 
 class Peaked(NamedTuple):
@@ -64,21 +69,35 @@ class Peaked(NamedTuple):
     chosen: np.ndarray
 
 
-def solve_tile(
-    reference: np.ndarray, secondary: np.ndarray, corner: tuple[int, int], layout: Layout, found: Peaked, limits: tuple[float, float]
-) -> np.ndarray:
-    """Solve for the displacement of every node.
+class Images(NamedTuple):
+    """Both images float32, NaN = no data: the reference has ``REACH`` px around the blocks of a layout.
+
+    ``corner`` is the pixel of the secondary that lies under the first pixel of the blocks.
+    """
+
+    reference: np.ndarray
+    secondary: np.ndarray
+    corner: tuple[int, int]
+
+
+class Solution(NamedTuple):
+    """What one drawing-back gives: the sums of the blocks, what is solved, and of which chips."""
+
+    sums: np.ndarray
+    solved: np.ndarray
+    usable: np.ndarray
+    found: Peaked
+
+
+def solve_tile(images: Images, layout: Layout, found: Peaked, limits: tuple[float, float]) -> np.ndarray:
+    """Solve for the displacement of every node that has the margin of ``Scales`` around it.
 
     Parameters
     ----------
-    reference : float32 (y, x)
-        The blocks of the layout and ``REACH`` px more on every side; NaN = no data.
-    secondary : float32 (v, u)
-        Image; NaN = no data.
-    corner : (int, int)
-        Pixel of the secondary that lies under the first pixel of the layout's blocks.
+    images : Images
+        Of the nodes inside the ring of ``Scales``.
     layout : Layout
-        Nodes and chips.
+        All nodes, and the chips.
     found : Peaked
         What the search has found; ``status`` and ``chosen`` are changed to what the solution says.
     limits : (float, float)
@@ -87,38 +106,64 @@ def solve_tile(
     Returns
     -------
     float64 (FIELDS, row, column)
-        See ``ftrack.kernels.solve``.
+        See ``ftrack.kernels.solve``; NaN in the margin.
     """
-    spacing, sizes = layout.step * layout.side, tuple(int(c) * layout.side for c in layout.counts)
-    scales, known = scales_of(sizes, spacing), found.chosen >= 0
-    values, usable = found.fitted, np.empty_like(known)
-    keep_coherent(values, known, max(1.0, STEEP * spacing), SHARE, usable)
-    start = max(sizes) // 2 - scales.apron * spacing
-    sums, used = np.zeros((*layout.shape, PLANES)), _used_rows(layout)
-    blocks = (layout.side, layout.step, layout.counts.astype(np.int64), layout.starts.astype(np.int64))
-    field, solutions = np.empty_like(values), []
-    width = FIRST_WIDTH * sizes[0] / spacing
-    smooth(values, usable, bell(width, scales.first), field)
-    for again in (False, True):
-        if again:
-            _sharpen(values, usable, bell(width, scales.second), field)
-        wide, place = _widened(field, scales.apron), (start, start, spacing)
-        sum_drawn_back(reference, secondary, corner, wide, place, WEIGHTS, used, layout.side, sums)
-        status, chosen, usable, solved = found.status.copy(), found.chosen.copy(), np.empty_like(known), np.empty((FIELDS, *known.shape))
-        solve_nodes(sums, blocks, field, found.peaks, limits, status, chosen, usable, solved)
-        values = solved[:2].copy()
-        solutions.append(values)
-    together = usable & ~(np.abs(solutions[1] - solutions[0]).max(0) > AGREED)
-    found.status[:], found.chosen[:] = status, chosen
-    _forget(found, usable & ~together, Status.DIVERGED)
-    unbend(sums, layout, field, found.chosen, together, solved)
-    _forget(found, together & (solved[2:4].max(0) > limits[1]), Status.ERROR_TOO_LARGE)
+    spacing, smallest = layout.step * layout.side, int(layout.counts[0]) * layout.side
+    scales = scales_of(tuple(int(c) * layout.side for c in layout.counts), spacing)
+    usable, field, width = np.empty_like(found.chosen, np.bool_), np.empty_like(found.fitted), FIRST_WIDTH * smallest / spacing
+    keep_coherent(found.fitted, found.chosen >= 0, max(1.0, STEEP * spacing), SHARE, usable)
+    smooth(found.fitted, usable, bell(width, scales.first), field)
+    inside = 2 * scales.second + scales.apron
+    layout, found_in, around = _shrunk(layout, scales.ring), _within(found, scales.ring), scales.ring - scales.apron
+    first = _solve(images, layout, found_in, _cut(field, around), scales.apron, limits)
+    field = _cut(field, scales.ring)
+    _sharpen(first.solved[:2].copy(), first.usable, bell(width, scales.second), field)
+    pixels = inside * spacing
+    reference = _cut(images.reference, pixels)
+    images = images._replace(reference=reference, corner=(images.corner[0] + pixels, images.corner[1] + pixels))
+    layout = _shrunk(layout, inside)
+    last = _solve(images, layout, _within(found_in, inside), _cut(field, inside - scales.apron), scales.apron, limits)
+    together = last.usable & ~(np.abs(last.solved[:2] - _cut(first.solved[:2], inside)).max(0) > AGREED)
+    _forget(last.found, last.usable & ~together, Status.DIVERGED)
+    unbend(last.sums, layout, _cut(field, inside), last.found.chosen, together, last.solved)
+    _forget(last.found, together & (last.solved[2:4].max(0) > limits[1]), Status.ERROR_TOO_LARGE)
+    solved, out = np.full((FIELDS, *found.chosen.shape), np.nan), scales.ring + inside
+    for whole, part in ((solved, last.solved), (found.status, last.found.status), (found.chosen, last.found.chosen)):
+        whole[..., out : whole.shape[-2] - out, out : whole.shape[-1] - out] = part
     return solved
 
 
-def _widened(field: np.ndarray, count: int) -> np.ndarray:
-    """Carry the outermost nodes of a field on, float32; zero where nothing is known."""
-    return np.pad(np.nan_to_num(field), ((0, 0), (count, count), (count, count)), mode="edge").astype(np.float32)
+def _solve(images: Images, layout: Layout, found: Peaked, field: np.ndarray, apron: int, limits: tuple[float, float]) -> Solution:
+    """Draw the secondary back along a field that is known ``apron`` nodes around those of the layout, and solve every node."""
+    spacing, blocks = layout.step * layout.side, (layout.side, layout.step, layout.counts.astype(np.int64), layout.starts.astype(np.int64))
+    start = int(layout.counts.max()) * layout.side // 2 - apron * spacing
+    sums, usable = np.zeros((*layout.shape, PLANES)), np.empty(found.chosen.shape, np.bool_)
+    solved = np.empty((FIELDS, *found.chosen.shape))
+    wide = np.nan_to_num(field).astype(np.float32)
+    sum_drawn_back(*images, wide, (start, start, spacing), WEIGHTS, _used_rows(layout), layout.side, sums)
+    own = found._replace(status=found.status.copy(), chosen=found.chosen.copy())
+    solve_nodes(sums, blocks, _cut(field, apron), own.peaks, limits, own.status, own.chosen, usable, solved)
+    return Solution(sums, solved, usable, own)
+
+
+def _cut(array: np.ndarray, count: int) -> np.ndarray:
+    """Leave out the outermost rows and columns."""
+    height, width = array.shape[-2:]
+    return np.ascontiguousarray(array[..., count : height - count, count : width - count])
+
+
+def _shrunk(layout: Layout, count: int) -> Layout:
+    return layout._replace(rows=layout.rows - 2 * count, columns=layout.columns - 2 * count)
+
+
+def _within(found: Peaked, count: int) -> Peaked:
+    peak, dy, dx = found.peaks
+    return Peaked(
+        _cut(found.fitted, count),
+        (_cut(peak, count), _cut(dy, count), _cut(dx, count)),
+        _cut(found.status, count),
+        _cut(found.chosen, count),
+    )
 
 
 def _sharpen(values: np.ndarray, usable: np.ndarray, weights: np.ndarray, field: np.ndarray) -> None:

@@ -12,7 +12,7 @@ from ftrack.kernels.deform import REACH
 from ftrack.kernels.find import find_peaks
 from ftrack.kernels.layout import Peaks, Windows, lay_out
 from ftrack.matchers.cut import cut, windows_around
-from ftrack.matchers.deformation import Peaked, scales_of, solve_tile
+from ftrack.matchers.deformation import Images, Peaked, scales_of, solve_tile
 from ftrack.matchers.guide import AROUND, Sight, factor_of, look_ahead, reach_of, search
 from ftrack.matchers.protocol import Prior
 from ftrack.schema import Status
@@ -125,13 +125,14 @@ class NCC(Settings):
         fitted, chosen, status = found[:4].astype(np.float64), found[4].astype(np.int8), status.astype(np.uint8)
         if self.subpixel == "least_squares":
             layout = lay_out(self.chip_sizes, self.spacing, 0, rows.size, columns.size)
-            top, left = (int(where[0]) - max(self.chip_sizes) // 2 for where in (rows, columns))
-            height, width = (n * layout.side for n in layout.shape)
+            ring = scales_of(self.chip_sizes, self.spacing).ring
+            top, left = (int(where[ring]) - max(self.chip_sizes) // 2 for where in (rows, columns))
+            height, width = (n * layout.side - 2 * ring * self.spacing for n in layout.shape)
             far = int(np.nanmax(np.abs(fitted[:2]), initial=0.0)) + PIXELS_MORE + REACH + 1
-            peaked = Peaked(fitted[:2], (peak, dy, dx), status, chosen)
             chips = cut(reference, top - REACH, left - REACH, (height + 2 * REACH, width + 2 * REACH))
             drawn = cut(secondary, top - far, left - far, (height + 2 * far, width + 2 * far))
-            fitted = solve_tile(chips, drawn, (far, far), layout, peaked, (self.min_valid, self.max_error))
+            peaked = Peaked(fitted[:2], (peak, dy, dx), status, chosen)
+            fitted = solve_tile(Images(chips, drawn, (far, far)), layout, peaked, (self.min_valid, self.max_error))
         out = _measurements(fitted, (peak, ratio), sizes, status, chosen)
         return out[:, spread : rows.size - spread, spread : columns.size - spread]
 
