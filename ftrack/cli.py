@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ from rich.logging import RichHandler
 
 import ftrack
 from ftrack import cli_jobs, cli_serve, console
-from ftrack.command import FAILED, OK, Changes, ClusterChoice, CubePlace, WorkflowFile, changes_of, log, told
+from ftrack.command import FAILED, INTERRUPTED, OK, Changes, ClusterChoice, CubePlace, WorkflowFile, changes_of, log, told
 from ftrack.errors import Stop
 
 if TYPE_CHECKING:
@@ -46,7 +47,15 @@ def main() -> None:
         if flag in sys.argv[1:]:
             sys.argv.remove(flag)
             sys.argv.insert(1, flag)
-    app()
+    try:
+        app()
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            # Threads that wait for a store that is gone would hold the process for minutes.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(INTERRUPTED)
+        raise
 
 
 @app.callback()

@@ -17,7 +17,7 @@ from ftrack.command import FAILED, OK, Changes, ClusterChoice, WorkflowFile, cha
 if TYPE_CHECKING:
     import ftrack.doctor
     import ftrack.jobfiles
-    import ftrack.store
+    import ftrack.threads
 
 app = typer.Typer()
 
@@ -67,7 +67,7 @@ def jobs(
     prefix: Annotated[str, typer.Argument(metavar="PREFIX", help="a folder or an address; up to two levels below it are looked at")] = ".",
 ) -> None:
     """List the jobs whose cubes lie below a folder or an address, and how they go."""
-    found = ftrack.store.at_once(lambda job: (job, job.status()), ftrack.list_jobs(prefix))
+    found = ftrack.threads.at_once(lambda job: (job, job.status()), ftrack.list_jobs(prefix))
     if not console.show_jobs(found):
         console.out.print(f"no jobs below {prefix}; ftrack submit FILE starts one")
 

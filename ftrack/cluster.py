@@ -40,6 +40,9 @@ OTHER_WORKERS = 60.0
 ASKED = 5.0
 """Seconds that a worker is waited for where the answer only serves a warning."""
 
+HASTE = 3.0
+"""Seconds that workers of this machine may take to end after an interrupt; they may be waiting for a store that is gone."""
+
 LOUD = ("distributed.worker", "distributed.nanny", "distributed.scheduler", "distributed.core", "distributed.batched", "distributed.comm")
 
 
@@ -70,7 +73,7 @@ def open_client(settings: ClusterSettings) -> Iterator[Client]:
             name = stack.enter_context(_gateway_cluster(settings))
             client = stack.enter_context(_joined(settings, name))
         else:
-            cluster = stack.enter_context(_local(size_workers(settings), processes=settings.kind == "local"))
+            cluster = stack.enter_context(_closed(_local(size_workers(settings), processes=settings.kind == "local")))
             client = stack.enter_context(_current(Client(cluster, set_as_default=False)))  # type: ignore[no-untyped-call]
         yield client
 
@@ -208,6 +211,21 @@ def _local(workers: Workers, processes: bool) -> LocalCluster:
         silence_logs=logging.CRITICAL,
         **extra,
     )
+
+
+@contextmanager
+def _closed(cluster: LocalCluster) -> Iterator[LocalCluster]:
+    """Close a cluster of this machine at the end; after an interrupt what does not end soon is left to end by itself."""
+    try:
+        yield cluster
+    except KeyboardInterrupt:
+        with suppress(TimeoutError):
+            cluster.close(timeout=HASTE)
+        raise
+    except BaseException:
+        cluster.close()
+        raise
+    cluster.close()
 
 
 def _given() -> dict[str, str]:

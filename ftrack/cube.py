@@ -34,7 +34,6 @@ from ftrack.store import (
     ROOT,
     Array,
     Options,
-    at_once,
     create_array,
     get,
     open_array,
@@ -46,6 +45,7 @@ from ftrack.store import (
     told_apart,
     write_block,
 )
+from ftrack.threads import at_once
 from ftrack.tiling import pair_ranges
 
 __all__ = ["CubeSpec", "create_cube", "create_motion", "open_cube", "publish_cube", "read_block", "write_block", "write_coords"]

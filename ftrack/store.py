@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Hashable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import product
 from threading import Lock
@@ -25,6 +24,7 @@ from zarr.errors import ArrayNotFoundError, GroupNotFoundError
 from zarr.storage import FsspecStore, LocalStore, MemoryStore, StorePath, WrapperStore
 
 from ftrack.errors import Retry, Stop
+from ftrack.threads import at_once
 
 Options = Mapping[str, Any] | None
 """What fsspec needs to reach a URL (keys, endpoint); None leaves it to fsspec's own configuration."""
@@ -34,9 +34,6 @@ Region = tuple[slice, ...]
 TIME_UNITS = "microseconds since 1970-01-01"
 NOT_A_TIME = int(np.iinfo("int64").min)
 ROOT = "zarr.json"
-
-REQUESTS = 8
-"""Requests to a store at the same time."""
 
 S3: Mapping[str, Any] = {
     # s3fs would ask for the size of every object before reading it, to split large ones; chunks are small.
@@ -58,7 +55,6 @@ LONGEST_WAIT = 5.0
 LASTING = (FileNotFoundError, IsADirectoryError, NotADirectoryError, NoCredentialsError, PartialCredentialsError)
 """What asking again cannot change. Refusals are not among them: tokens are renewed, and crowded stores refuse by mistake."""
 
-Given = TypeVar("Given")
 Result = TypeVar("Result")
 
 
@@ -179,14 +175,6 @@ def get(url: str, key: str, storage_options: Options = None) -> bytes | None:
         except FileNotFoundError:
             return None
     return None if found is None else bytes(found.to_bytes())
-
-
-def at_once(work: Callable[[Given], Result], items: Collection[Given]) -> list[Result]:
-    """Do the same with several objects of a store without waiting for one after the other."""
-    if len(items) < 2:
-        return [work(item) for item in items]
-    with ThreadPoolExecutor(min(len(items), REQUESTS)) as pool:
-        return list(pool.map(work, items))
 
 
 def array_metadata(array: Array) -> bytes:

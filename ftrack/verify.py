@@ -15,7 +15,8 @@ import zarr
 from ftrack.errors import Stop
 from ftrack.labels import RANGES
 from ftrack.schema import CUBE, PER_NODE, PER_PAIR, VELOCITY, Status
-from ftrack.store import ROOT, Options, Region, at_once, chunk_keys, get, open_arrays, read_part, stored_keys
+from ftrack.store import ROOT, Options, Region, chunk_keys, get, open_arrays, read_part, stored_keys
+from ftrack.threads import at_once
 
 COORDINATES = {"mid_date": "int64", "time_bnds": "int64", "y": "float64", "x": "float64", "mapping": "int32"}
 Arrays = Mapping[str, zarr.Array[Any]]

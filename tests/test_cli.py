@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -288,3 +290,26 @@ def test_progress_tells_of_every_tenth_once_and_of_few_failures(capsys: pytest.C
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "measuring" and len(lines) == 1 + 5 + console.FAILURES + 1
     assert lines[5] == "match: 500 of 1000" and "counted at the end" in lines[-1]
+
+
+INTERRUPTED = """
+import sys, threading
+from concurrent.futures import ThreadPoolExecutor
+from ftrack.cli import app, main
+from ftrack.command import told
+
+@app.command()
+@told
+def wait():
+    ThreadPoolExecutor(1).submit(threading.Event().wait, 1000)
+    raise KeyboardInterrupt
+
+sys.argv = ["ftrack", "wait"]
+main()
+"""
+
+
+def test_an_interrupt_ends_the_process_though_a_thread_waits_for_a_store() -> None:
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 130
+    assert "what is finished is kept" in " ".join(done.stderr.split())

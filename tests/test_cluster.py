@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
@@ -161,3 +162,26 @@ def test_workers_fill_the_machine_unless_told_otherwise() -> None:
 def test_memory_that_cannot_be_is_refused(memory: str, text: str) -> None:
     with pytest.raises(Stop, match=text):
         size_workers(ClusterSettings(memory=memory))
+
+
+BEGUN, RELEASED = threading.Event(), threading.Event()
+
+
+def wait_for_release() -> bool:
+    BEGUN.set()
+    return RELEASED.wait(100)
+
+
+def test_an_interrupt_does_not_wait_for_a_task_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ftrack.cluster, "HASTE", 0.2)
+    started = time.monotonic()
+    try:
+        with pytest.raises(KeyboardInterrupt), open_client(ClusterSettings(kind="threads", threads=1)) as client:
+            waiting = client.submit(wait_for_release, pure=False)
+            assert BEGUN.wait(60)
+            assert not waiting.done()
+            raise KeyboardInterrupt
+        # Dask itself waits 30 s for threads that are at work.
+        assert time.monotonic() - started < 25
+    finally:
+        RELEASED.set()
