@@ -148,6 +148,7 @@ def flow_figures(scene: Scene, chip: int = 32) -> list[Figure]:
         Figure(f"{where}: wrong by over 1 px, after filters", wrong, at_most=0.03, unit="%"),
         Figure(f"{where}: wrong by over 1 px, before filters", before, unit="%"),
         Figure(f"{where}: nodes on good ground kept", 100 * float(any_kept[good].mean()), at_least=93, unit="%", digits=2),
+        *calibration_figures(f"{where}, after filters", kept),
     ]
 
 
@@ -163,6 +164,20 @@ def texture_figures(scene: Scene, chip: int = 32) -> list[Figure]:
         Figure(f"{where}: RMSE of dy (the bound is {bounds[1]:.3f})", rmse(errors.dy[errors.right]), at_most=0.022, unit="px", digits=4),
         Figure(f"{where}: nodes measured", 100 * float(measured.mean()), unit="%", digits=2),
         Figure(f"{where}: wrong by over 1 px", 100 * float((errors.length > WRONG).sum() / max(1, measured.sum())), unit="%"),
+        *calibration_figures(where, errors),
+    ]
+
+
+def calibration_figures(where: str, errors: Errors) -> list[Figure]:
+    """Return how large errors are against what is stated, where the displacement is not the same everywhere."""
+    known = np.isfinite(errors.length)
+    ratios = np.abs(np.concatenate([(error / stated)[known] for error, stated in zip(errors[1:], errors.motion[4:6], strict=True)]))
+    spread = robust_deviation(np.concatenate([ratios, -ratios]))
+    within = [100 * float(np.mean(ratios <= k)) for k in (1, 2)]
+    return [
+        Figure(f"{where}: deviation of error / stated error", spread, at_least=0.85, at_most=1.25),
+        Figure(f"{where}: errors within one stated error (normal: 68)", within[0], unit="%", digits=1),
+        Figure(f"{where}: errors within two stated errors (normal: 95)", within[1], unit="%", digits=1),
     ]
 
 

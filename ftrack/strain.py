@@ -12,6 +12,7 @@ from scipy.ndimage import correlate1d
 
 from ftrack.errors import Stop
 from ftrack.grid import grid_of
+from ftrack.matchers.unbend import widening_of
 from ftrack.schema import Status
 from ftrack.velocity import point_scale
 
@@ -48,7 +49,8 @@ def strain_rates(velocity: xr.Dataset, window: int = 5, *, filled: bool = False,
     filled : bool
         Use vectors that were filled from their neighbours too.
     chip : float, optional
-        Side of the chips in nodes: nodes that are nearer share noise. From the cube if left out; 1 where it does not say.
+        Side of the chips in nodes: nodes that are nearer share noise. From the cube if left out, with what neighbours that were
+        drawn together share besides; 1 where it does not say.
 
     Returns
     -------
@@ -90,10 +92,12 @@ def strain_rates(velocity: xr.Dataset, window: int = 5, *, filled: bool = False,
 
 
 def _chip_of(velocity: xr.Dataset) -> float:
-    """Return the usual side of the chips, in nodes."""
+    """Return how far nodes share noise: the usual side of the chips, wider where solutions are drawn together; nodes."""
     try:
         matcher = json.loads(velocity.attrs["workflow"])["matcher"]
-        return max(1.0, float(np.mean(matcher["chip_sizes"])) / float(matcher["spacing"]))
+        sizes, spacing = [int(size) for size in matcher["chip_sizes"]], int(matcher["spacing"])
+        wider = widening_of(sizes, spacing) if matcher.get("subpixel") == "least_squares" else 1.0
+        return max(1.0, wider * float(np.mean(sizes)) / spacing)
     except (KeyError, ValueError, TypeError):
         return 1.0
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from ftrack.errors import Stop
 from ftrack.grid import Grid, place
+from ftrack.matchers.unbend import widening_of
 from ftrack.schema import Status
 from ftrack.strain import LONG_NAMES, strain_rates
 from ftrack.velocity import point_scale
@@ -63,6 +66,15 @@ def test_the_scale_of_the_projection_is_taken_off() -> None:
     grid = Grid(crs="EPSG:3413", resolution=80.0, left=400_000.0, top=-3_300_000.0, width=24, height=20)
     assert abs(float(point_scale(grid).mean()) - 1) > 0.01
     assert value(strain_rates(field(((0.1, 0.0), (0.0, 0.0)), grid=grid)), "strain_xx") == pytest.approx(0.1, rel=1e-3)
+
+
+def test_how_far_nodes_share_noise_is_read_from_the_cube() -> None:
+    velocity = field(((0.0, 0.0), (0.0, 0.0)))
+    velocity["vx_error"], velocity["vy_error"] = xr.full_like(velocity["vx"], 7.0), xr.full_like(velocity["vx"], 7.0)
+    for subpixel, chip in (("parabola", 4.0), ("least_squares", 4.0 * widening_of((32,), 8))):
+        velocity.attrs["workflow"] = json.dumps({"matcher": {"chip_sizes": [32], "spacing": 8, "subpixel": subpixel}})
+        np.testing.assert_array_equal(strain_rates(velocity)["strain_xx_error"], strain_rates(velocity, chip=chip)["strain_xx_error"])
+    assert widening_of((32,), 8) > 1.2
 
 
 def test_errors_are_those_of_noise_that_chips_share() -> None:

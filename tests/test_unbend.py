@@ -11,7 +11,7 @@ from ftrack.kernels.layout import Layout, lay_out
 from ftrack.kernels.normal import PLANES, XX, YY, N
 from ftrack.kernels.solve import FIELDS
 from ftrack.matchers import unbend as module
-from ftrack.matchers.unbend import noise_of, reach_of, unbend
+from ftrack.matchers.unbend import noise_of, reach_of, unbend, widening_of
 
 
 class Solved(NamedTuple):
@@ -137,3 +137,17 @@ def test_the_bits_of_a_node_depend_on_its_neighbours_alone() -> None:
     blocks = (slice(9, 9 + size + 3), slice(14, 14 + size + 3))
     part = unbent(Solved(lay_out((32,), 8, 0, size, size), one.sums[blocks].copy(), one.solved[cut].copy(), one.centres))
     np.testing.assert_array_equal(inner(part, 32, 8), inner(whole[cut], 32, 8))
+
+
+def test_noise_that_is_drawn_together_is_shared_farther() -> None:
+    one, node = solve(np.random.default_rng(5).normal(size=(2, 1500, 1500)), 32, 8, 1.0 / 32), 12
+    after = inner(unbent(one)[:2], 32, 8)
+    before = inner(one.solved[:2], 32, 8)
+    count = [n // node for n in after.shape[1:]]
+    means = [
+        part[:, : count[0] * node, : count[1] * node].reshape(2, count[0], node, count[1], node).mean((2, 4)).std()
+        for part in (before, after)
+    ]
+    assert means[1] == pytest.approx(means[0], rel=0.1)
+    assert widening_of((32,), 8) == pytest.approx(before.std() / after.std(), rel=0.1)
+    assert widening_of((16, 32, 64), 8) > 1.2

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
-from ftrack.warmup import compile_numerics
+from ftrack.kernels.chips import chip_sums
+from ftrack.kernels.choose import solve_nodes
+from ftrack.kernels.deform import warp
+from ftrack.kernels.outliers import judge
+from ftrack.kernels.prefilter import highpass
+from ftrack.warmup import compile_all_but_search, compile_numerics
 
 
 def test_what_is_compiled_is_what_a_run_uses() -> None:
     assert 0.2 < compile_numerics() < 0.8
+
+
+def test_the_other_process_compiles_what_follows_the_search() -> None:
+    compile_all_but_search()
+    for function in (highpass, warp, solve_nodes, chip_sums, judge):
+        assert function.signatures, function.py_func.__name__

@@ -7,13 +7,14 @@ its power exceeds that of noise. Where nothing does, a vector is the mean of its
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ftrack.kernels.chips import chip_sums
-from ftrack.kernels.layout import Layout
+from ftrack.kernels.layout import Layout, lay_out
 from ftrack.kernels.normal import XX, XY, YY, N
 from ftrack.kernels.smooth import at_blocks, bell, smooth
 from ftrack.kernels.solve import LEAST_SHARE
@@ -192,6 +193,15 @@ def noise_of(chip: int, spacing: int, side: int) -> Noise:
         followed = followed + one * (1.0 - mean * followed)
         held.append(power(followed))
     return Noise(tuple(seen), tuple(held))
+
+
+def widening_of(chip_sizes: Sequence[int], spacing: int) -> float:
+    """Return by how much farther vectors share noise than the smallest chips do, where they are drawn together.
+
+    What is drawn together loses only noise of short waves, so its variance times the area that shares it stays.
+    """
+    side = lay_out(tuple(sorted(chip_sizes)), spacing, 0, 1, 1).side
+    return float(noise_of(min(chip_sizes), spacing, side).held[0] ** -0.5)
 
 
 def _transfer(weights: np.ndarray, at: np.ndarray, wave: np.ndarray) -> np.ndarray:
