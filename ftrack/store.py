@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import product
 from threading import Lock
 from typing import Any, NamedTuple, TypeVar
@@ -146,6 +147,15 @@ def _opened(url: str, options: Mapping[str, Any]) -> FsspecStore:
         while len(_stores) > STORES:
             del _stores[next(iter(_stores))]
         return _stores[key]
+
+
+@atexit.register
+def _close_sessions() -> None:
+    """Close the connections to S3: those left open would be complained of where the process ends."""
+    for store in _stores.values():
+        if (client := getattr(store.fs, "_s3", None)) is not None:
+            with suppress(Exception):
+                sync(client.close(), timeout=1)
 
 
 @contextmanager

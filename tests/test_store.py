@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -39,3 +42,24 @@ def test_a_store_that_only_fails_is_asked_so_often_and_no_more(monkeypatch: pyte
         with pytest.raises(Stop if fault == "403" else Retry):
             get("s3://ice/run", "plan.json")
         assert REQUEST_ATTEMPTS <= len(proxy.asked) <= most
+
+
+ASKS = """
+from ftrack.store import get, put
+put("s3://cubes/here", "word", b"kept")
+print(get("s3://cubes/here", "word"))
+"""
+
+
+def test_a_process_that_has_used_s3_ends_without_a_complaint() -> None:
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        keys = {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+        environment = {**os.environ, **keys, "AWS_DEFAULT_REGION": "us-east-1"}
+        making = "import boto3; boto3.client('s3').create_bucket(Bucket='cubes')"
+        done = subprocess.run([sys.executable, "-c", making + ASKS], env=environment, capture_output=True, text=True, timeout=100)
+    finally:
+        server.stop()
+    assert (done.returncode, done.stdout, done.stderr) == (0, "b'kept'\n", "")
