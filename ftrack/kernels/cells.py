@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ftrack.kernels.boxes import LEVEL, fill_boxes, find_far, rows_to_remember
-from ftrack.kernels.chain import DOWN, FIRST, HEIGHT, RIGHT, SECOND, chain_for, chain_of_pixels
+from ftrack.kernels.chain import DOWN, FIRST, HEIGHT, RIGHT, SECOND, WIDTH, chain_for, chain_of_pixels, mark_needed
 from ftrack.kernels.gaps import PLANES
 from ftrack.kernels.layout import Layout
 from ftrack.kernels.moments import Chips
@@ -22,11 +22,14 @@ PLAIN, LEVELLED, MASKED, GAPPY = 1, 2, 3, 4
 """How the sums of a chip are formed: as they are, with the means taken out, or over the pixels that both images have, in single or double
 precision."""
 
-CACHE = 4_000_000
+CACHE = 700_000
 """Bytes of sums that a strip of a cell may keep, so that they stay in the processor's caches."""
 
 FEWEST = {PLAIN: 8, LEVELLED: 8, MASKED: 20, GAPPY: 8}
 """Nodes along x of a strip at the least, unless there are no more: the blocks at its sides are worked on twice."""
+
+OVER = 6
+"""Chips without gaps along x of a strip at the least, side by side, for the same reason."""
 
 FEW = 32
 """Nodes along the side of a cell where every node has a window of its own."""
@@ -168,7 +171,8 @@ def _images(tile: Tile) -> int:
 def _strips(cell: Cell, shape: Shape, tables: Tables, kind: int = PLAIN) -> list[tuple[int, int]]:
     """Cut the columns of a cell so that the sums of one strip stay in the processor's caches."""
     surface = {MASKED: 4 * PLANES, GAPPY: 8 * PLANES}.get(kind, 4) * shape.panels * shape.vectors * LANES * shape.bands * shape.group
-    most = min(max(CACHE // (surface * (tables.ring + len(tables.of_chip))), FEWEST[kind]), 64)
+    fewest = max(FEWEST[kind], OVER * int(tables.blocks[:, WIDTH].max()) // shape.step if kind < MASKED else 0)
+    most = min(max(CACHE // (surface * (tables.ring + len(tables.of_chip))), fewest), 64)
     columns = cell[3] - cell[2]
     pieces = -(-columns // most)
     return list(pairwise(cell[2] + k * columns // pieces for k in range(pieces + 1)))
@@ -269,7 +273,16 @@ def _measure_strip(tile: Tile, search: Search, what: tuple[Cell, np.ndarray, int
     )
     rims = np.ascontiguousarray(search.rims[here])
     for todo, levels, total, scale in _passes(tile, cell, shape, chips, span, chosen, kind):
-        nodes = Nodes(mark_needed(todo, tables, tile.layout, shape), todo, span, levels, weight, total, scale, rims)
+        nodes = Nodes(
+            mark_needed(todo, tables.blocks, (tables.of_chip, tile.layout.starts, tile.layout.step), (shape.rows, shape.columns)),
+            todo,
+            span,
+            levels,
+            weight,
+            total,
+            scale,
+            rims,
+        )
         found = np.full((*todo.shape, 14), np.nan, np.float32)
         keep = np.full((*todo.shape, *result.keep.shape[3:]) if result.keep.size else (0,) * 5, np.nan, np.float32)
         gaps = _gaps(tile, shape, tables, kind, todo.shape)
@@ -385,16 +398,3 @@ def _mark_far(tile: Tile, places: Places, mode: np.ndarray, plain: np.ndarray, s
         chosen = np.zeros(mode.shape[1:], np.bool_)
         find_far(tile.numbers, at, where, np.float32(LEVEL / (count * layout.side)), plain[c], span, chosen)
         mode[c][chosen] = LEVELLED
-
-
-def mark_needed(todo: np.ndarray, tables: Tables, layout: Layout, shape: Shape) -> np.ndarray:
-    """Return the boxes that the chips to be done are made of: bool (box, block row, block column)."""
-    needed = np.zeros((len(tables.blocks), shape.rows, shape.columns), np.bool_)
-    for c, start in enumerate(layout.starts):
-        rows, columns = (slice(start, start + (n - 1) * layout.step + 1, layout.step) for n in todo.shape[1:])
-        needed[tables.of_chip[c], rows, columns] = todo[c]
-    for b in range(len(tables.blocks) - 1, 0, -1):
-        first, second, right, down = (int(v) for v in tables.blocks[b, :4])
-        needed[first] |= needed[b]
-        needed[second, down:, right:] |= needed[b, : shape.rows - down, : shape.columns - right]
-    return needed

@@ -45,3 +45,20 @@ def _add_box(boxes: Boxes, width: int, height: int, in_turns: bool) -> int:
         shift = [0, size - second] if along_y else [size - second, 0]
         boxes[width, height] = [*parts, *shift, width, height]
     return list(boxes).index((width, height))
+
+
+def mark_needed(todo: np.ndarray, chain: np.ndarray, chips: tuple[np.ndarray, np.ndarray, int], shape: tuple[int, int]) -> np.ndarray:
+    """Return the boxes that the chips to be done are made of: bool (box, block row, block column).
+
+    ``todo`` is bool (chip, row, column); ``chips`` are their rows in the chain, and the blocks before the first and between them.
+    """
+    of_chip, starts, step = chips
+    needed = np.zeros((len(chain), *shape), np.bool_)
+    for c, start in enumerate(starts):
+        rows, columns = (slice(start, start + (n - 1) * step + 1, step) for n in todo.shape[1:])
+        needed[of_chip[c], rows, columns] = todo[c]
+    for b in range(len(chain) - 1, 0, -1):
+        first, second, right, down = (int(v) for v in chain[b, :4])
+        needed[first] |= needed[b]
+        needed[second, down:, right:] |= needed[b, : shape[0] - down, : shape[1] - right]
+    return needed

@@ -58,6 +58,31 @@ def find_rectangles(r_total, s_total, layout, span, some, gaps, rims):
                             rims[c, i, j, 4 + k] = b[k] - (v, v, u, u)[k]
 
 
+@compiled
+def find_bounds(image):
+    """Return first and last row and first and last column of the smallest rectangle that holds all numbers, zeros if there are none."""
+    top, bottom, left, right = 0, image.shape[0], 0, image.shape[1]
+    while top < bottom and not _any_number(image[top]):
+        top += 1
+    if top == bottom:
+        return 0, 0, 0, 0
+    while not _any_number(image[bottom - 1]):
+        bottom -= 1
+    while not _any_number(image[top:bottom, left]):
+        left += 1
+    while not _any_number(image[top:bottom, right - 1]):
+        right -= 1
+    return top, bottom, left, right
+
+
+@inner
+def _any_number(values):
+    k = 0
+    while k < values.size and np.isnan(values[k]):
+        k += 1
+    return k < values.size
+
+
 @inner
 def _count(total, top, bottom, left, right):
     return total[bottom, right] - total[top, right] - total[bottom, left] + total[top, left]

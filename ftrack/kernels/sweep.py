@@ -127,10 +127,22 @@ def _write_row(numbers, shape, places, table, chosen, spans, i, result):
 
 
 @inner
+def _factors(shape, places, nodes, chip, at, offset):
+    """Return what turns sums of products into coefficients: places of means and inverses, length of a row, total and scale."""
+    c, n, m = chip
+    if nodes.rims[c, n, m, 1] > 0:
+        height, pitch = shape.bands * shape.group, shape.panels * shape.vectors * LANES
+        mean = places.rims + (2 * (c * nodes.todo.shape[2] + m) * height + offset[0]) * pitch + offset[1]
+        return mean, mean + height * pitch, pitch, np.float32(1), np.float32(1)
+    place = (c * places.height + at[0] + offset[0]) * places.pitch + at[1] + offset[1]
+    return places.mean + place, places.inverse + place, places.pitch, nodes.total[c, n, m], nodes.scale[c, n, m]
+
+
+@inner
 def _advance(numbers, shape, places, table, nodes, i, part):
     """Work through row ``i`` of the blocks of a cell at one part of the offsets."""
     side, step, _, columns, panels, vectors, bands, group, _, _ = shape
-    needed, todo, span, levels, weight, total, scale, rims = nodes
+    needed, todo, span, levels, weight = nodes.needed, nodes.todo, nodes.span, nodes.levels, nodes.weight
     reach = vectors * LANES
     line, dy0, dx0 = group * reach, part // panels * group, part % panels * reach
     height, width = bands * group, panels * reach + LANES
@@ -180,16 +192,9 @@ def _advance(numbers, shape, places, table, nodes, i, part):
             if y1 > y0:
                 node = c * todo.shape[2] + m
                 row = node * height + dy0 + y0
-                if rims[c, n, m, 1] > 0:
-                    pitch, factors = panels * reach, (np.float32(1), np.float32(1))
-                    mean = places.rims + ((2 * node * height) + dy0 + y0) * pitch + dx0
-                    inverse = mean + height * pitch
-                else:
-                    pitch, factors = places.pitch, (total[c, n, m], scale[c, n, m])
-                    place = ((c * places.height) + top * side + dy0 + y0) * pitch + left * side + dx0
-                    mean, inverse = places.mean + place, places.inverse + place
+                mean, inverse, pitch, total, scale = _factors(shape, places, nodes, (c, n, m), (top * side, left * side), (dy0 + y0, dx0))
                 normalise(
-                    numbers, out + y0 * reach, mean, inverse, pitch, factors[0], factors[1],
+                    numbers, out + y0 * reach, mean, inverse, pitch, total, scale,
                     y1 - y0, reach, span[n, 2, m] - dx0, span[n, 3, m] - dx0,
                     places.surface + LANES + row * width + dx0, width, places.highest + row,
                 )  # fmt: skip

@@ -11,6 +11,7 @@ from ftrack.kernels.choose import fit_peaks, judge_chips
 from ftrack.kernels.deform import REACH
 from ftrack.kernels.find import find_peaks
 from ftrack.kernels.layout import Peaks, Windows, lay_out
+from ftrack.kernels.rims import find_bounds
 from ftrack.matchers.cut import cut, windows_around
 from ftrack.matchers.deformation import Images, Peaked, scales_of, solve_tile
 from ftrack.matchers.guide import AROUND, Sight, factor_of, look_ahead, reach_of, search
@@ -87,13 +88,35 @@ class NCC(Settings):
 
     def find(self, reference: np.ndarray, secondary: np.ndarray, rows: np.ndarray, columns: np.ndarray, prior: Prior) -> np.ndarray:
         """Search; see ``ftrack.matchers.TwoStage.find``."""
+        ahead = self._ahead
+        farthest = max(secondary.shape) + int(max(np.abs(rows).max(), np.abs(columns).max())) + self.search_halo
+        beyond = (rows.size + 2 * ahead, columns.size + 2 * ahead)
+        allowed = windows_around(prior, self.search_radius, self.margin, beyond, farthest)
+        there = self._with_data(reference, rows, columns)
+        found = np.full((self.planes, rows.size, columns.size), np.nan, np.float32)
+        chips = len(self.chip_sizes)
+        found[4], found[5 : 5 + chips], found[5 + 3 * chips :] = -1, Status.NO_DATA, 0
+        if rows[there[0]].size and columns[there[1]].size:
+            wide = tuple(slice(where.start, where.stop + 2 * ahead) for where in there)
+            windows = Windows(*(part[wide] for part in allowed))
+            found[:, *there] = self._judge(self._find(reference, secondary, rows[there[0]], columns[there[1]], windows))
+        return found
+
+    def _with_data(self, reference: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> tuple[slice, slice]:
+        """Return the rows and columns of nodes whose chips may hold pixels."""
+        half, (top, bottom, left, right) = max(self.chip_sizes) // 2, find_bounds(reference)
+        first, second = (
+            slice(int(np.searchsorted(where, low - half, "right")), int(np.searchsorted(where, high + half)))
+            for where, low, high in ((rows, top, bottom), (columns, left, right))
+        )
+        return (first, second) if bottom > top else (slice(0, 0), slice(0, 0))
+
+    def _find(self, reference: np.ndarray, secondary: np.ndarray, rows: np.ndarray, columns: np.ndarray, allowed: Windows) -> Peaks:
+        """Search at the nodes; ``allowed`` reaches beyond them where coarse peaks have a say."""
         ahead, largest, shape = self._ahead, max(self.chip_sizes), (rows.size, columns.size)
         layout = lay_out(self.chip_sizes, self.spacing, self.search_radius, *shape)
         top, left = (int(where[0]) - largest // 2 for where in (rows, columns))
-        beyond = (rows.size + 2 * ahead, columns.size + 2 * ahead)
-        farthest = max(secondary.shape) + int(max(np.abs(rows).max(), np.abs(columns).max())) + self.search_halo
-        allowed = windows_around(prior, self.search_radius, self.margin, beyond, farthest)
-        inner = tuple(slice(ahead, n - ahead) for n in beyond)
+        inner = tuple(slice(ahead, ahead + n) for n in shape)
         height, width = (n * layout.side for n in layout.shape)
         far = self.search_radius + int(max(np.abs(allowed.dy).max(), np.abs(allowed.dx).max())) + PIXELS_MORE
         layout = layout._replace(radius=far)
@@ -103,8 +126,8 @@ class NCC(Settings):
             corner = (int(rows[0]) - ahead * self.spacing, int(columns[0]) - ahead * self.spacing)
             sight = look_ahead((reference, secondary), corner, self.spacing, self.search_radius, allowed, self.min_valid)
             near = Sight(Windows(*(part[inner] for part in sight.windows)), sight.sure[inner], sight.second[inner])
-            return self._judge(search(cuts, layout, windows, near, (self.min_valid, self.min_peak_ratio)))
-        return self._judge(find_peaks(*cuts, layout, windows, self.min_valid, np.ones(shape, np.bool_)))
+            return search(cuts, layout, windows, near, (self.min_valid, self.min_peak_ratio))
+        return find_peaks(*cuts, layout, windows, self.min_valid, np.ones(shape, np.bool_))
 
     def _judge(self, peaks: Peaks) -> np.ndarray:
         """Return what is known of the peaks: float32 (planes, row, column)."""
