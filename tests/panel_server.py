@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -40,8 +40,8 @@ def write_notebook(path: Path, source: str) -> None:
 
 
 @contextmanager
-def jupyter_at(folder: Path) -> Iterator[str]:
-    """Serve a folder with JupyterLab, which has Voila in it, and give the address."""
+def jupyter_at(folder: Path, known: Mapping[str, str] | None = None) -> Iterator[str]:
+    """Serve a folder with JupyterLab, which has Voila in it, and give the address; ``known`` are more variables of its environment."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -52,7 +52,7 @@ def jupyter_at(folder: Path) -> Iterator[str]:
     quiet.parent.mkdir(parents=True)
     quiet.write_text(json.dumps({"fetchNews": "false", "checkForUpdates": False}))
     home["JUPYTERLAB_SETTINGS_DIR"] = str(folder / ".home" / "settings")
-    environment = {**os.environ, **home}
+    environment = {**os.environ, **home, **(known or {})}
     with (folder / "jupyter.log").open("wb") as log:
         server = subprocess.Popen([sys.executable, "-m", "jupyter", "lab", *options], stdout=log, stderr=log, env=environment, cwd=folder)
     try:
@@ -120,9 +120,9 @@ def click_map(page: Page, answer: Locator, right: float = 0, down: float = 0) ->
 
 
 def picture_of(page: Page, name: str) -> None:
-    """Keep a screenshot among the artefacts, and a small copy where ``FTRACK_PICTURES`` says, which is how those of the README are made."""
+    """Keep a screenshot among the artefacts, and a copy where ``FTRACK_PICTURES`` says, which is how those of the README are made."""
     PICTURES.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=PICTURES / f"{name}.png")
     if (folder := os.environ.get("FTRACK_PICTURES")) and name.startswith("voila-"):
-        small = Image.open(PICTURES / f"{name}.png").convert("RGB").quantize(200)
-        small.save(Path(folder) / f"{name.replace('voila', 'panel')}.png", optimize=True)
+        plain = Image.open(PICTURES / f"{name}.png").convert("RGB")  # fewer colours would show as bands
+        plain.save(Path(folder) / f"{name.replace('voila', 'panel')}.png", optimize=True)

@@ -13,9 +13,10 @@ import pytest
 import xarray as xr
 
 pytest.importorskip("playwright.sync_api")
-from panel_server import CHROMIUM, chromium, jupyter_at, new_page, picture_of, write_notebook
+from made_itslive import LEFT, TOP, make_catalog, make_itslive, outline_of
+from panel_server import CHROMIUM, chromium, click_map, jupyter_at, new_page, picture_of, write_notebook
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from ftrack.grid import Grid, place
 
@@ -29,7 +30,7 @@ NODE = (210, 130)
 
 SOURCE = """
 import ftrack as ft
-panel = ft.Panel('panel.yaml', background='')
+panel = ft.Panel('glacier/panel.yaml', background='')
 panel.state.cube = ft.open_cube('cube.zarr')
 panel.state.output = 'cube.zarr'
 panel
@@ -61,21 +62,36 @@ def write_cube(path: Path, grid: Grid = GRID) -> None:
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    folder = tmp_path_factory.mktemp("layers")
-    write_cube(folder / "cube.zarr")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("layers")
+    write_cube(place / "cube.zarr")
     for name, grid in POLAR.items():
-        write_cube(folder / f"{name[:4]}.zarr", grid)
-    write_notebook(folder / "panel.ipynb", SOURCE)
-    with jupyter_at(folder) as address, chromium() as browser:
-        page = new_page(browser, address)
-        page.goto(f"{address}/voila/render/panel.ipynb")
-        page.locator(".ftrack-panel .leaflet-container").wait_for()
-        page.locator(".ftrack-steps button").nth(4).click()
-        page.locator(".leaflet-image-layer").wait_for()
-        page.wait_for_load_state("networkidle")
-        yield page
-        page.close()
+        write_cube(place / f"{name[:4]}.zarr", grid)
+    write_notebook(place / "panel.ipynb", SOURCE)
+    return place
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[str]:
+    with jupyter_at(folder) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def page(server: str, browser: Browser) -> Iterator[Page]:
+    page = new_page(browser, server)
+    page.goto(f"{server}/voila/render/panel.ipynb")
+    page.locator(".ftrack-panel .leaflet-container").wait_for()
+    page.locator(".ftrack-steps button").nth(4).click()
+    page.locator(".leaflet-image-layer").wait_for()
+    yield page
+    page.close()
 
 
 def screen_of(page: Page) -> np.ndarray:
@@ -138,18 +154,12 @@ def test_a_known_point_lies_within_a_pixel_of_its_place_on_the_map(page: Page) -
 
 
 def test_a_click_reads_a_series_and_a_line_a_profile(page: Page) -> None:
-    box = map_box(page)
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     begun = time.perf_counter()
-    page.mouse.click(x, y)
-    expect(page.locator(".ftrack-panel")).to_contain_text("median 100 m/yr")
-    page.locator("img[alt^='series']").wait_for()
+    click_map(page, page.locator("img[alt^='series: median 100 m/yr']"))
     print(f"a click was answered in {time.perf_counter() - begun:.2f} s")
     page.get_by_role("button", name="Draw a line").click()
-    for shift in (-90, 60):
-        page.mouse.click(x + shift, y + shift / 3)
-        expect(page.locator(".ftrack-panel")).to_contain_text("next point" if shift < 0 else "median of 4 pairs")
-    page.locator("img[alt^='profile']").wait_for()
+    click_map(page, page.get_by_text("next point"), right=-90, down=-30)
+    click_map(page, page.locator("img[alt^='profile']"), right=60, down=20)
     picture_of(page, "voila-5-profile")
     page.get_by_role("button", name="Draw a line").click()
 
@@ -164,9 +174,10 @@ def test_streamlines_and_quality_are_drawn_and_everything_fits(page: Page) -> No
 
 
 def test_files_are_saved_and_handed_out(page: Page) -> None:
+    click_map(page, page.locator("img[alt^='series: median 100 m/yr']"))
     page.locator(".ftrack-steps button").nth(6).click()
     page.get_by_role("button", name="CSV").first.click()
-    expect(page.locator(".ftrack-panel")).to_contain_text("panel-series.csv is written")
+    expect(page.locator(".ftrack-panel")).to_contain_text("✓ glacier/panel-series.csv is written")
     with page.expect_download() as download:
         page.get_by_role("link", name="take panel-series.csv along").click()
     assert Path(download.value.path()).read_text().startswith("mid_date,lat,lon,v [m/yr]")
@@ -191,3 +202,49 @@ def test_a_known_point_lies_within_a_pixel_of_its_place_on_a_polar_map(page: Pag
     page.locator("path[stroke='#ffffff']").first.wait_for()
     settled(page)
     picture_of(page, f"voila-5-{name.split()[0].lower()}")
+
+
+def test_from_the_map_to_its_live_and_files_through_jupyterlab(folder: Path, server: str, browser: Browser) -> None:
+    """Two pairs behind a slider, a point, a line, velocity of others beside ours, and what is written."""
+    make_itslive(folder / "theirs.zarr", attrs={"map_scale_corrected": 1})
+    make_catalog(folder / "catalog.json", {"theirs.zarr": outline_of()})
+    write_cube(folder / "ours.zarr", Grid(crs="EPSG:3413", resolution=120.0, left=LEFT - 12_000, top=TOP + 12_000, height=220, width=220))
+    write_notebook(folder / "lab.ipynb", SOURCE.replace("cube.zarr", "ours.zarr").replace("panel.yaml", "lab.yaml"))
+    page = new_page(browser, server)
+    page.goto(f"{server}/lab/tree/lab.ipynb?reset")
+    page.get_by_text("| Idle").wait_for()
+    page.locator(".jp-Notebook .jp-Cell .cm-content").first.click()
+    page.keyboard.press("Control+Enter")
+    steps, said = page.locator(".ftrack-steps button"), page.locator(".ftrack-panel")
+    steps.nth(4).click()
+    image = page.locator(".leaflet-image-layer")
+    image.wait_for()
+    page.get_by_label("beside it").select_option(label="2021-04-16 to 2021-04-26 (10 days)")
+    expect(said).to_contain_text("; right: 2021-04-16 to 2021-04-26")
+    before = image.get_attribute("src")
+    assert before
+    page.get_by_role("slider").last.focus()
+    page.keyboard.press("Home")
+    expect(image).not_to_have_attribute("src", before)
+    click_map(page, page.locator("img[alt^='series: median 100 m/yr']"))
+    page.get_by_role("button", name="Draw a line").click()
+    click_map(page, page.get_by_text("next point"), right=-60)
+    click_map(page, page.locator("img[alt^='profile']"), right=60)
+    page.get_by_role("button", name="Draw a line").click()
+    steps.nth(5).click()
+    page.get_by_label("catalogue").fill("catalog.json")
+    page.get_by_label("catalogue").press("Enter")
+    page.get_by_role("button", name="Look for cubes of the area").click()
+    expect(said).to_contain_text("1 cubes cover the area")
+    page.get_by_role("button", name="Open the cube").click()
+    expect(said).to_contain_text("7 pairs, ground metres per year")
+    steps.nth(4).click()
+    page.get_by_label("beside it").select_option(label="ITS_LIVE")
+    expect(said).to_contain_text("right: ITS_LIVE, median of 4 of 7 pairs")
+    picture_of(page, "lab-5-beside")
+    steps.nth(6).click()
+    for suffix, answer in (("PNG", "lab-map.png is written"), ("IPYNB", "lab-notebook.ipynb is written")):
+        page.get_by_role("button", name=suffix, exact=True).first.click()
+        expect(said).to_contain_text(answer)
+    assert (folder / "glacier" / "lab-map.png").stat().st_size > 10_000
+    page.close()

@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 
 pytest.importorskip("playwright.sync_api")
-from panel_server import CHROMIUM, chromium, jupyter_at, new_page, picture_of, write_notebook
+import shapely
+import shapely.geometry
+from gateway_server import PASSWORD, GatewayServer, gateway_server
+from panel_server import CHROMIUM, centre_of_map, chromium, click_map, jupyter_at, new_page, picture_of, write_notebook
 from playwright.sync_api import Browser, Page, expect
 
 import ftrack as ft
@@ -29,8 +32,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("browser")
     settings = ft.ArchiveSettings(shape=(320, 320), scenes=5, max_speed=700.0, cloud=0.02, swath_edges=0.0)
     ft.simulate_archive(place / "archive", settings)
-    for name in ("lab", "voila", "runs", "keys"):
-        write_notebook(place / f"{name}.ipynb", f"import ftrack as ft\npanel = ft.Panel('{name}.yaml', background='')\npanel")
+    for name in ("lab", "voila", "runs", "keys", "files", "far"):
+        lines = ", outlines='outlines.geojson', flowlines='flowlines.geojson'" if name == "files" else ""
+        write_notebook(place / f"{name}.ipynb", f"import ftrack as ft\npanel = ft.Panel('{name}.yaml', background=''{lines})\npanel")
         values: dict[str, Any] = {**BASIC, "output": f"{name}.zarr"}
         (place / f"{name}.yaml").write_text(
             json.dumps({**values, "scenes": {"catalog": "archive/collection.json", "asset": "nir", "mask": "auto"}})
@@ -39,8 +43,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(folder: Path) -> Iterator[str]:
-    with jupyter_at(folder) as address:
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayServer]:
+    with gateway_server(tmp_path_factory.mktemp("gateway")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path, gateway: GatewayServer) -> Iterator[str]:
+    login = {"TYPE": "basic", "KWARGS__USERNAME": "tester", "KWARGS__PASSWORD": PASSWORD}
+    known = {"DASK_GATEWAY__ADDRESS": gateway.address, **{f"DASK_GATEWAY__AUTH__{name}": value for name, value in login.items()}}
+    with jupyter_at(folder, known) as address:
         yield address
 
 
@@ -76,12 +88,6 @@ def time_to_step(page: Page, number: int) -> float:
     return time.perf_counter() - begun
 
 
-def centre_of_map(page: Page) -> tuple[float, float]:
-    box = page.locator(".ftrack-panel .leaflet-container").bounding_box()
-    assert box is not None
-    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-
-
 def press(page: Page, name: str) -> None:
     page.get_by_role("button", name=name, exact=True).click()
 
@@ -113,8 +119,8 @@ def test_from_a_rectangle_to_a_velocity_map(browser: Browser, server: str, folde
     page.locator(".ftrack-step img[alt^='quick-look']").wait_for()
     picture_of(page, f"{through}-found")
     to_step(page, 3)
-    page.mouse.click(*centre_of_map(page))
-    said(page, "m/yr towards")
+    said(page, "Click a point of the ice")
+    click_map(page, page.get_by_text("m/yr towards"))
     expect(page.locator(".ftrack-panel")).not_to_contain_text("being refined")
     picture_of(page, f"{through}-how")
     to_step(page, 4)
@@ -128,9 +134,8 @@ def test_from_a_rectangle_to_a_velocity_map(browser: Browser, server: str, folde
     assert cube.sizes["mid_date"] == len(ft.make_plan(written).pairs)
     to_step(page, 5)
     page.locator(".leaflet-image-layer").wait_for()
-    page.mouse.click(*centre_of_map(page))
+    click_map(page, page.locator(".ftrack-step img[alt^='series']"))
     said(page, "m/yr, ")
-    page.locator(".ftrack-step img[alt^='series']").wait_for()
     picture_of(page, f"{through}-see")
     to_step(page, 7)
     page.get_by_role("button", name="CSV", exact=True).first.click()
@@ -188,6 +193,56 @@ def test_a_run_is_paused_found_again_after_a_reload_and_cancelled(browser: Brows
     page.close()
     print(f"while a run went on a button answered in {', '.join(f'{a:.2f}' for a in answers)} s")
     assert min(answers) < 0.5  # the run takes all cores of a small machine, so not every press is as quick as on one of its own
+
+
+def test_lines_areas_and_places_come_from_files_and_coordinates(browser: Browser, server: str, folder: Path) -> None:
+    scene = ft.find_scenes(folder / "archive")[0].footprint
+    lon, lat = scene.centroid.coords[0]
+    triangle = shapely.Polygon([(lon - 0.01, lat - 0.004), (lon + 0.01, lat - 0.004), (lon, lat + 0.004)])
+    along = shapely.LineString([(lon - 0.01, lat), (lon, lat + 0.002), (lon + 0.01, lat)])
+    for name, shape in (("outlines", scene), ("flowlines", along), ("triangle", triangle)):
+        feature = {"type": "Feature", "properties": {}, "geometry": shapely.geometry.mapping(shape)}
+        (folder / f"{name}.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+    (folder / "words.geojson").write_text("not a map")
+    page = open_panel(browser, server, "files", "voila")
+    place = page.get_by_label("go to")
+    place.fill("the glacier")
+    press(page, "Go")
+    said(page, "write latitude and longitude in degrees")
+    place.fill(f"{lat:.4f}, {lon:.4f}")
+    press(page, "Go")
+    expect(page.locator(".leaflet-control-scale")).not_to_contain_text("500 km")
+    for name, answer in (("words", "words.geojson is not GeoJSON"), ("triangle", "km², from")):
+        with page.expect_file_chooser() as chooser:
+            page.get_by_role("button", name="GeoJSON").click()
+        chooser.value.set_files(folder / f"{name}.geojson")
+        said(page, answer)
+    for colour in ("#1f4e79", "#c8322b"):
+        assert page.locator(f".leaflet-overlay-pane path[stroke='{colour}']").count()
+    picture_of(page, "voila-files")
+    page.close()
+    area = ft.read_workflow(folder / "files.yaml").scenes.area
+    assert isinstance(area, str) and ft.extent.read_area(area).equals(triangle)
+
+
+def test_a_run_goes_to_a_gateway_with_the_options_that_it_offers(browser: Browser, server: str, folder: Path) -> None:
+    values = json.loads((folder / "far.yaml").read_text())
+    (folder / "far.yaml").write_text(json.dumps({**values, "cluster": {"kind": "gateway", "workers": 1}}))
+    page = open_panel(browser, server, "far", "voila")
+    to_step(page, 4)
+    said(page, "It can start")
+    press(page, "Connect")
+    said(page, "Memory of a worker (GiB)")
+    memory = page.locator(".widget-text input[type=number]").last
+    memory.fill("2.5")
+    memory.press("Tab")
+    picture_of(page, "voila-gateway")
+    press(page, "Start")
+    said(page, "vectors. Look at the map")
+    page.close()
+    job = ft.open_job(str(folder / "far.zarr"))
+    assert job.submission.cluster["options"]["worker_memory"] == 2.5 and job.submission.cluster_name
+    assert job.status().state == "done"
 
 
 NAME_OF_FOCUS = """() => { const e = document.activeElement;

@@ -220,11 +220,14 @@ def test_everything_is_saved_and_can_be_taken_along(tmp_path: Path) -> None:
             assert "is written" in step.said.text, step.said.text
             assert f".{suffix}" in step.link.value and "download" in step.link.value
     made = {path.name for path in (tmp_path / "out").iterdir()}
-    assert {"first-map.tif", "first-map.svg", "first-series.parquet", "first-profile.csv", "first.yaml", "first.ipynb"} <= made
+    assert {"first-map.tif", "first-map.svg", "first-series.parquet", "first-profile.csv", "first.yaml", "first-notebook.ipynb"} <= made
     assert len(pd.read_csv(tmp_path / "out" / "first-series.csv")) == 5
     with rasterio.open(tmp_path / "out" / "first-map.tif") as map_:
         assert map_.crs.to_epsg() == 3413
-    assert "point_series" in (tmp_path / "out" / "first.ipynb").read_text() and "profile" in (tmp_path / "out" / "first.ipynb").read_text()
+    assert (
+        "point_series" in (tmp_path / "out" / "first-notebook.ipynb").read_text()
+        and "profile" in (tmp_path / "out" / "first-notebook.ipynb").read_text()
+    )
 
 
 def test_where_files_may_not_be_named_they_are_handed_out(tmp_path: Path) -> None:

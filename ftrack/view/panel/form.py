@@ -34,7 +34,8 @@ class Field(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.refresh()
         self.input.observe(lambda _: self._typed(), "value")
         state.observe(lambda _: self.refresh(), "values")
-        help_text = w.HTML(f'<div class="ftrack-help">{info.description}</div>')
+        said = (info.description or "").replace("null = ", "empty = ")  # as it is typed here, not in a file
+        help_text = w.HTML(f'<div class="ftrack-help">{said}</div>')
         row = labelled(name.replace("_", " "), self.input, limits_of(declaration, name).replace(">=", "≥").replace("<=", "≤"))
         super().__init__([row, help_text, self.message])
 

@@ -130,7 +130,8 @@ class Running(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.kind.value = kind
         if kind in ("gateway", "scheduler") and not self.far.children:
             rows = fields(self.state, ("cluster",), ClusterSettings, ("address", "memory"))
-            self.far.children = [*rows, button("Connect", self.connect, tip="ask the gateway what its clusters may be asked for")]
+            connect = button("Connect", self.connect, tip="ask the gateway what its clusters may be asked for")
+            self.far.children = [*rows, w.HBox([connect])]
         elif kind not in ("gateway", "scheduler"):
             self.far.children = ()
 

@@ -35,7 +35,9 @@ class Save(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
     def __init__(self, state: State) -> None:
         self.state = state
         own = state.limits.own_files
-        self.folder = w.Text(value=str(state.file.absolute().parent), continuous_update=False, layout=w.Layout(width="330px"))
+        place, here = state.file.absolute().parent, Path.cwd()
+        place = place.relative_to(here) if place.is_relative_to(here) else place
+        self.folder = w.Text(value=str(place), continuous_update=False, layout=w.Layout(width="330px"))
         self.name = w.Text(value=state.file.stem, continuous_update=False, layout=w.Layout(width="170px"))
         self.said, self.link = Message(), w.HTML()
         self._hidden = None if own else tempfile.TemporaryDirectory(prefix="ftrack-")
@@ -56,7 +58,7 @@ class Save(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         """Return what a button does: write a file, say where it is, and offer it to be taken along."""
 
         def press() -> None:
-            kind = "" if write in (self.workflow, self.notebook) else f"-{write.__name__}"
+            kind = "" if write == self.workflow else f"-{write.__name__}"
             folder = Path(self._hidden.name if self._hidden else self.folder.value).expanduser()
             path = folder / f"{Path(self.name.value.strip() or 'ftrack').name}{kind}{suffix}"
             self.said.say("writing ...", "busy")

@@ -45,12 +45,12 @@ class See(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.limit = w.Text(placeholder="automatic", continuous_update=False, layout=w.Layout(width="110px"))
         self.logarithmic = w.Checkbox(description="logarithmic", indent=False, layout=w.Layout(width="120px"))
         self.flow = w.ToggleButtons(
-            options=["none", "arrows", "streamlines"], style={"button_width": "100px"}, layout=w.Layout(width="360px")
+            options=["none", "arrows", "streamlines"], style={"button_width": "98px"}, layout=w.Layout(width="320px")
         )
         self.opacity = w.IntSlider(80, 0, 100, 5, continuous_update=False, layout=w.Layout(width="270px"))
         self.swipe = w.IntSlider(50, 0, 100, 2, layout=w.Layout(width="270px"))
         self.scale, self.series, self.profile = w.HTML(), w.HTML(), w.HTML()
-        self.place = w.Text(placeholder="lat, lon", continuous_update=False, layout=w.Layout(width="170px"))
+        self.place = w.Text(placeholder="lat, lon", continuous_update=False, layout=w.Layout(width="150px"))
         self.radius = w.BoundedFloatText(value=0, min=0, max=50_000, layout=w.Layout(width="90px"))
         self.variable = w.Dropdown(options=[(text, name) for name, text in SERIES_LABEL.items()], layout=wide())
         self.drawing = w.ToggleButton(description="Draw a line", tooltip="then click its points on the map", layout=w.Layout(width="auto"))
@@ -69,7 +69,7 @@ class See(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         line = w.HBox([self.drawing, button("Clear", self.clear, tip="forget the line")])
         return [
             heading("Velocity"), opened, self.cube_said, labelled("show", self.quantity), labelled("of", self.pair),
-            labelled("end of the scale", w.HBox([self.limit, self.logarithmic])), labelled("flow", self.flow),
+            labelled("end of the scale", w.HBox([self.limit, self.logarithmic])), labelled("flow", w.HBox([self.flow])),
             labelled("opacity", self.opacity, "%"),
             labelled("beside it", self.second), labelled("where it begins", self.swipe, "% of the map"), self.map_said, self.scale,
             heading("At a point"), labelled("point", self.place, "or click the map"), labelled("mean within", self.radius, "m"),

@@ -32,7 +32,7 @@ class Theirs(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
             w.Text(placeholder=f"path or address of the {c}.tif", continuous_update=False, layout=wide()) for c in ("vx", "vy")
         )
         versions = [("as its name says", None), ("1: ground metres", 1), ("2: map metres", 2)]
-        self.version = w.Dropdown(options=versions, layout=wide())
+        self.version = w.Dropdown(options=versions, index=0, layout=wide())
         own = state.limits.own_files
         mosaic = [
             heading("A mosaic"), labelled("vx", self.vx), labelled("vy", self.vy), labelled("version", self.version),
