@@ -20,21 +20,17 @@ MATCHER = NCC(chip_sizes=(16, 32), search_radius=10, search="guided")
 def compile_numerics() -> float:
     """Filter, match and clean two small images, with and without a gap; the compiled code is kept on disk.
 
-    All but the search is compiled by a process of its own at the same time, which saves time where there are two cores.
+    Much of it is compiled by a process of its own at the same time, which saves time where there are two cores.
 
     Returns
     -------
     float
         Share of the nodes that were measured, somewhat below one half: the other half of the images has no data.
     """
-    other = subprocess.Popen([sys.executable, "-c", f"import {__name__}; {__name__}.compile_all_but_search()"])
-    pixels = np.random.default_rng(0).normal(size=(SIDE, SIDE)).astype(np.float32)
-    images = np.stack([pixels, np.roll(pixels, 1, axis=1)])
-    part = images.copy()
-    part[1, :, SIDE // 2 :] = np.nan
+    other = subprocess.Popen([sys.executable, "-c", f"import {__name__}; {__name__}.compile_the_rest()"])
+    images, part = _images()
     rows = columns = np.arange(40, SIDE - 40, MATCHER.spacing)
-    for some in (images, part):
-        find_tile(some, [(0, 1)], MATCHER, rows, columns, [Prior()])
+    find_tile(images, [(0, 1)], MATCHER, rows, columns, [Prior()])
     other.wait()
     images, part = filter_tile(images, HighPass()), filter_tile(part, HighPass())
     whole, half = (match_tile(some, [(0, 1)], MATCHER, rows, columns, [Prior()]) for some in (images, part))
@@ -42,11 +38,21 @@ def compile_numerics() -> float:
     return float(np.isfinite(half[0]).sum() / np.isfinite(whole[0]).sum())
 
 
-def compile_all_but_search() -> None:
-    """Filter two small images, solve for the displacement of a few nodes as if they had been searched, and clean them."""
+def _images() -> tuple[np.ndarray, np.ndarray]:
+    """Return two images without and with a gap."""
     pixels = np.random.default_rng(0).normal(size=(SIDE, SIDE)).astype(np.float32)
-    images = filter_tile(np.stack([pixels, pixels]), HighPass())
+    images = np.stack([pixels, np.roll(pixels, 1, axis=1)])
+    part = images.copy()
+    part[1, :, SIDE // 2 :] = np.nan
+    return images, part
+
+
+def compile_the_rest() -> None:
+    """Filter, solve for the displacement of a few nodes as if they had been searched, clean, and last search beside a gap."""
+    images, part = _images()
+    images = filter_tile(images, HighPass())
     at = MATCHER.spacing * np.arange(2 * MATCHER.spread + 4)
     found = np.zeros((MATCHER.planes, at.size, at.size), np.float32)
     MATCHER.refine(images[0], images[1], at, at, found)
     clean_tile(np.zeros((len(MOTION), 1, 9, 9), np.float32), Outliers(), Fill())
+    find_tile(part, [(0, 1)], MATCHER, at[:10], at[:10], [Prior()])

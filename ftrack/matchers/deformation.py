@@ -110,10 +110,8 @@ def solve_tile(images: Images, layout: Layout, found: Peaked, limits: tuple[floa
     """
     spacing, smallest = layout.step * layout.side, int(layout.counts[0]) * layout.side
     scales = scales_of(tuple(int(c) * layout.side for c in layout.counts), spacing)
-    usable, field, width = np.empty_like(found.chosen, np.bool_), np.empty_like(found.fitted), FIRST_WIDTH * smallest / spacing
-    keep_coherent(found.fitted, found.chosen >= 0, max(1.0, STEEP * spacing), SHARE, usable)
-    smooth(found.fitted, usable, bell(width, scales.first), field)
-    inside = 2 * scales.second + scales.apron
+    width, inside = FIRST_WIDTH * smallest / spacing, 2 * scales.second + scales.apron
+    field = _field_of_peaks(found, spacing, bell(width, scales.first))
     layout, found_in, around = _shrunk(layout, scales.ring), _within(found, scales.ring), scales.ring - scales.apron
     first = _solve(images, layout, found_in, _cut(field, around), scales.apron, limits)
     field = _cut(field, scales.ring)
@@ -127,9 +125,22 @@ def solve_tile(images: Images, layout: Layout, found: Peaked, limits: tuple[floa
     _forget(last.found, last.usable & ~together, Status.DIVERGED)
     unbend(last.sums, layout, _cut(field, inside), last.found.chosen, together, last.solved)
     _forget(last.found, together & (last.solved[2:4].max(0) > limits[1]), Status.ERROR_TOO_LARGE)
-    solved, out = np.full((FIELDS, *found.chosen.shape), np.nan), scales.ring + inside
+    return _put_back(last, found, scales.ring + inside)
+
+
+def _field_of_peaks(found: Peaked, spacing: int, weights: np.ndarray) -> np.ndarray:
+    """Smooth the peaks that agree with their neighbours."""
+    usable, field = np.empty_like(found.chosen, np.bool_), np.empty_like(found.fitted)
+    keep_coherent(found.fitted, found.chosen >= 0, max(1.0, STEEP * spacing), SHARE, usable)
+    smooth(found.fitted, usable, weights, field)
+    return field
+
+
+def _put_back(last: Solution, found: Peaked, around: int) -> np.ndarray:
+    """Write what the solution says of the chips among all nodes, and return what is solved."""
+    solved = np.full((FIELDS, *found.chosen.shape), np.nan)
     for whole, part in ((solved, last.solved), (found.status, last.found.status), (found.chosen, last.found.chosen)):
-        whole[..., out : whole.shape[-2] - out, out : whole.shape[-1] - out] = part
+        whole[..., around : whole.shape[-2] - around, around : whole.shape[-1] - around] = part
     return solved
 
 
