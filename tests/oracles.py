@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ftrack.kernels.deform import REACH, WEIGHTS
+from ftrack.kernels.normal import LANES, draw_back
+
 
 def correlation_surface(
     reference: np.ndarray,
@@ -57,3 +60,14 @@ def second_maximum(surface: np.ndarray, exclusion: int) -> float:
             if surface[y, x] == np.nanmax(around):
                 best = max(best, float(surface[y, x]))
     return best
+
+
+def drawn_back(
+    reference: np.ndarray, secondary: np.ndarray, corner: int, field: np.ndarray, place: tuple[int, int, int], used: np.ndarray
+) -> np.ndarray:
+    """Draw an image back in one piece, in blocks of 8 px; rows that are not used keep 7."""
+    height, width = (n - 2 * REACH for n in reference.shape)
+    planes, room = np.full((6, height, width + LANES), 7.0, np.float32), np.empty(4 * reference.size, np.float32)
+    secondary = np.ascontiguousarray(secondary, np.float32)
+    draw_back(reference, (secondary, (corner, corner)), (field, place, WEIGHTS), used, 8, planes, room)
+    return planes

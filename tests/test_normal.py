@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from oracles import drawn_back
 from scipy import ndimage
 
 from ftrack.kernels.deform import FRACTIONS, REACH, WEIGHTS
-from ftrack.kernels.normal import DX, DY, KEPT, LANES, PLANES, RR, RW, RX, RY, WW, XW, XX, XY, YW, YY, N, R, W, X, Y, block_sums, draw_back
+from ftrack.kernels.normal import DX, DY, KEPT, LANES, PLANES, RR, RW, RX, RY, WW, XW, XX, XY, YW, YY, N, R, W, X, Y, block_sums
 from ftrack.synthetic.texture import smooth_noise
 
 PRODUCTS = dict(
@@ -122,10 +123,8 @@ def drawn(reference: np.ndarray, secondary: np.ndarray, moved: tuple[float, floa
     """Draw back the inner 64 x 64 px of two images of 120 x 120 px; without the columns that only fill up vectors."""
     field = np.empty((2, 8, 8), np.float32)
     field[0], field[1] = moved
-    planes = np.full((6, 64, 64 + LANES), 7.0, np.float32)
     area = np.ascontiguousarray(reference[28 - REACH : 92 + REACH, 28 - REACH : 92 + REACH])
-    draw_back(area, secondary, (28, 28), field, (-16, -16, 16), WEIGHTS, used, 8, planes)
-    return planes[:, :, :64]
+    return drawn_back(area, secondary, 28, field, (-16, -16, 16), used)[:, :, :64]
 
 
 def test_a_shifted_texture_that_is_drawn_back_agrees_with_the_reference() -> None:

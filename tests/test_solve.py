@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from oracles import drawn_back
 
-from ftrack.kernels.deform import REACH, WEIGHTS
-from ftrack.kernels.normal import LANES, PLANES, N, block_sums, draw_back
+from ftrack.kernels.deform import REACH
+from ftrack.kernels.normal import PLANES, N, block_sums
 from ftrack.kernels.solve import FIELDS, SUMS, TURNED, add_blocks, solve_chip
 from ftrack.synthetic import shifted_pair
 
@@ -20,9 +21,8 @@ def sums_of(reference: np.ndarray, secondary: np.ndarray, field: tuple[float, fl
     area = np.ascontiguousarray(reference[first - REACH : first + extent + REACH, first - REACH : first + extent + REACH], np.float32)
     nodes = np.empty((2, 3, 3), np.float32)
     nodes[0], nodes[1] = field
-    planes, used = np.zeros((6, extent, extent + LANES), np.float32), np.ones(blocks, np.bool_)
-    secondary = np.ascontiguousarray(secondary, np.float32)
-    draw_back(area, secondary, (first, first), nodes, (-extent, -extent, 2 * extent), WEIGHTS, used, SIDE, planes)
+    used = np.ones(blocks, np.bool_)
+    planes = drawn_back(area, secondary, first, nodes, (-extent, -extent, 2 * extent), used)
     sums = np.empty((blocks, blocks, PLANES))
     block_sums(planes, SIDE, used, sums)
     return sums

@@ -161,15 +161,7 @@ _line_sums: Any = intrinsic(_make_line_sums)
 
 
 def draw_back(
-    reference: np.ndarray,
-    secondary: np.ndarray,
-    corner: tuple[int, int],
-    field: np.ndarray,
-    place: tuple[int, int, int],
-    weights: np.ndarray,
-    used: np.ndarray,
-    side: int,
-    planes: np.ndarray,
+    reference: np.ndarray, image: Any, displacement: Any, used: np.ndarray, side: int, planes: np.ndarray, room: np.ndarray
 ) -> None:
     """Draw the secondary back and take the gradients of the mean of both images.
 
@@ -179,11 +171,9 @@ def draw_back(
     ----------
     reference : float32 (y + 2 * REACH, x + 2 * REACH)
         The area and ``REACH`` px more on every side, NaN = no data.
-    secondary : float32 (v, u)
-        Image that is drawn back, NaN = no data.
-    corner : (int, int)
-        Pixel of the secondary that lies under the first pixel of the area where nothing moves.
-    field, place, weights
+    image : (secondary, corner)
+        Image that is drawn back, float32 (v, u), NaN = no data; its pixel under the first one of the area where nothing moves.
+    displacement : (field, place, weights)
         See ``ftrack.kernels.deform.warp``; ``place`` is counted from the first pixel of the area. The nodes reach around
         the area and ``REACH`` px more.
     used : bool (block row,)
@@ -193,15 +183,9 @@ def draw_back(
     planes : float32 (6, y, x + LANES)
         Result: reference, gradients to the right and down (px^-1), secondary, and the displacement along x and y at which
         it was taken (px).
+    room : float32
+        Room for four planes of the reference, which need not be found anew for every strip.
     """
-    room = np.empty(4 * reference.size, np.float32)
-    _draw_back(reference, (secondary, corner), (field, place, weights), used, side, planes, room)
-
-
-def _draw_back(
-    reference: np.ndarray, image: Any, displacement: Any, used: np.ndarray, side: int, planes: np.ndarray, room: np.ndarray
-) -> None:
-    """Do so with room for four planes of the reference, which need not be found anew for every strip."""
     secondary, corner = image
     field, place, weights = displacement
     rows = np.zeros(reference.shape[0], np.bool_)
@@ -248,7 +232,7 @@ def sum_drawn_back(
 ) -> None:
     """Draw the secondary back and fill the sums of all blocks, some rows at a time.
 
-    Parameters are those of ``draw_back`` and ``block_sums``. Blocks beyond the pixels that the reference has are left alone.
+    What is given is what ``draw_back`` and ``block_sums`` are given. Blocks beyond the pixels that the reference has are left alone.
     """
     first, last, left, right = _extent(reference, used, side)
     width, some = (right - left) * side, max(1, STRIP // side)
@@ -259,7 +243,7 @@ def sum_drawn_back(
         y, x = i * side, left * side
         part = np.ascontiguousarray(reference[y : y + count * side + 2 * REACH, x : x + width + 2 * REACH])
         here = (place[0] - y, place[1] - x, place[2])
-        _draw_back(part, (secondary, (corner[0] + y, corner[1] + x)), (field, here, weights), wanted[:count], side, planes, room)
+        draw_back(part, (secondary, (corner[0] + y, corner[1] + x)), (field, here, weights), wanted[:count], side, planes, room)
         block_sums(planes, side, wanted[:count], sums[:count])
         rows = np.flatnonzero(wanted[:count])
         out[i + rows, left:right] = sums[rows]
