@@ -1,6 +1,6 @@
 """How much of the time workers read and match, and what a second worker brings.
 
-    python -m benchmarks.efficiency             # one worker, then two, of one thread each; about four minutes on idle cores
+    python -m benchmarks.efficiency             # one worker, then two, of one thread each; about five minutes on idle cores
     python -m benchmarks.efficiency --scenes 5 --size 1536 --gaps 1 --json efficiency.json
 
 A run takes minutes or hours, and its blocks hold up to 64 pairs. So that this one is like it, its blocks hold 30 pairs by default, it
@@ -143,7 +143,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("build/efficiency"))
     parser.add_argument("--scenes", type=int, default=12)
-    parser.add_argument("--size", type=int, default=2048)
+    parser.add_argument("--size", type=int, default=2560)
     parser.add_argument("--gaps", type=int, default=3, help="longest pair, in intervals between scenes")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()

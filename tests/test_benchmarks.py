@@ -271,3 +271,11 @@ def test_the_time_of_a_run_is_told_apart(tmp_path: Path) -> None:
     with open_client(ClusterSettings(kind="threads", threads=1)) as client:
         found = efficiency.measure_run(plan, client, 1)
     assert 0 < found["busy"] < 1 and found["writing"] > 0 and found["vectors_per_second"] > 0
+    digest = 32 * "0"
+    kinds = {
+        "fit_shifts-1": "late",
+        f"('overlap-{digest}', 0)": "cutting",
+        "('rechunk-merge-1', 0)": "cutting",
+        "('_find_block-1', 0)": "compute",
+    }
+    assert {key: efficiency.kind_of(key) for key in kinds} == kinds
