@@ -112,12 +112,14 @@ def interrupted_after(seconds: float | None) -> Iterator[None]:
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     timer = threading.Thread(target=interrupt if seconds is not None else over.wait)
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)  # what was started in the background ignores it
     timer.start()
     try:
         yield
     finally:
         over.set()
         timer.join()
+        signal.signal(signal.SIGINT, usual)
 
 
 def fail() -> None:
