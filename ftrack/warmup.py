@@ -30,7 +30,8 @@ def compile_numerics() -> float:
     other = subprocess.Popen([sys.executable, "-c", f"import {__name__}; {__name__}.compile_the_rest()"])
     images, part = _images()
     rows = columns = np.arange(40, SIDE - 40, MATCHER.spacing)
-    find_tile(images, [(0, 1)], MATCHER, rows, columns, [Prior()])
+    for some in (images, part):
+        find_tile(some, [(0, 1)], MATCHER, rows, columns, [Prior()])
     other.wait()
     images, part = filter_tile(images, HighPass()), filter_tile(part, HighPass())
     whole, half = (match_tile(some, [(0, 1)], MATCHER, rows, columns, [Prior()]) for some in (images, part))
@@ -48,11 +49,9 @@ def _images() -> tuple[np.ndarray, np.ndarray]:
 
 
 def compile_the_rest() -> None:
-    """Filter, solve for the displacement of a few nodes as if they had been searched, clean, and last search beside a gap."""
-    images, part = _images()
-    images = filter_tile(images, HighPass())
+    """Filter, solve for the displacement of a few nodes as if they had been searched, and clean."""
+    images = filter_tile(_images()[0], HighPass())
     at = MATCHER.spacing * np.arange(2 * MATCHER.spread + 4)
     found = np.zeros((MATCHER.planes, at.size, at.size), np.float32)
     MATCHER.refine(images[0], images[1], at, at, found)
     clean_tile(np.zeros((len(MOTION), 1, 9, 9), np.float32), Outliers(), Fill())
-    find_tile(part, [(0, 1)], MATCHER, at[:10], at[:10], [Prior()])
