@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import re
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import ipywidgets as w
 import shapely
+from filelock import FileLock
 
 from ftrack.config import ClusterSettings, Workflow
 from ftrack.errors import FtrackError, Stop
@@ -360,20 +359,12 @@ def _submit(plan: Plan, limits: PanelLimits) -> Job:
     if not limits.one_run:
         return submit(plan.workflow)
     folder = plan.workflow.output.rpartition("/")[0]
-    with _starting(folder):
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with FileLock(Path(folder) / ".starting"):  # one visitor may have the page open twice
         busy = [job.submission.name for job in list_jobs(folder) if not job.status().ended]
         if busy:
             raise Stop(f"the run {busy[0]!r} is under way: wait for it, or cancel it (choose it under 'runs here')")
         return submit(plan.workflow)
-
-
-@contextmanager
-def _starting(folder: str) -> Iterator[None]:
-    """Let nobody else start a run in a folder meanwhile: one visitor may have the page open twice."""
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    with (Path(folder) / ".starting").open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        yield
 
 
 def _span(seconds: float) -> str:
