@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from hashlib import sha1
+from pathlib import Path
 from typing import Any, Protocol, cast
 
-from numba import njit
+from numba import config, njit
 
 
 class Decorator(Protocol):
@@ -16,8 +18,23 @@ class Decorator(Protocol):
 
 _njit: Any = cast(Any, njit)
 
-compiled: Decorator = _njit(nogil=True, cache=True, error_model="numpy", no_cfunc_wrapper=True)
-"""A function that Python calls; the compiled code is kept on disk."""
+_HERE = Path(__file__).parent
+_VERSION = sha1(b"".join(file.read_bytes() for file in sorted(_HERE.glob("*.py"))), usedforsecurity=False).hexdigest()[:12]
+
+
+def compiled(function: Callable[..., Any], /) -> Any:
+    """Compile a function that Python calls; what is compiled is kept on disk.
+
+    Numba looks only at the file of a function to see whether it has changed, not at the files of what it calls. So each
+    version of all kernels together has a folder of its own.
+    """
+    usual = config.CACHE_DIR  # type: ignore[attr-defined]
+    config.CACHE_DIR = str(Path(usual or _HERE / "__pycache__") / f"kernels-{_VERSION}")  # type: ignore[attr-defined]
+    try:
+        return _njit(nogil=True, cache=True, error_model="numpy", no_cfunc_wrapper=True)(function)
+    finally:
+        config.CACHE_DIR = usual  # type: ignore[attr-defined]
+
 
 inner: Decorator = _njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True, inline="always")
 """A part of one compiled function."""
