@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
+WIDE = 160
+"""Characters in a line where no terminal limits them."""
+
 PACKAGES = ("ftrack", "numpy", "scipy", "numba", "opencv-python-headless", "openpiv", "scikit-image", "autoRIFT")
 
 
@@ -61,7 +64,7 @@ def show_table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]], 
         table.add_column(head, justify="right" if k else "left", no_wrap=k > 0)
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    Console(width=None if Console().is_terminal else WIDE).print(table)
 
 
 def as_records(figures: Sequence[Figure]) -> list[dict[str, Any]]:
