@@ -100,10 +100,23 @@ def new_page(browser: Browser, address: str) -> Page:
     return page
 
 
+def box_of(place: Locator) -> dict[str, float]:
+    """Return where something lies on the page, once it does: it has no place while it is made anew."""
+    for _ in range(PATIENCE // 100):
+        if (box := place.bounding_box()) is not None:
+            return dict(box)
+        place.page.wait_for_timeout(100)
+    raise AssertionError("the page does not show it")
+
+
+def map_box(page: Page) -> dict[str, float]:
+    """Return where the map lies on the page."""
+    return box_of(page.locator(".ftrack-panel .leaflet-container"))
+
+
 def centre_of_map(page: Page) -> tuple[float, float]:
     """Return the middle of the map on the page."""
-    box = page.locator(".ftrack-panel .leaflet-container").bounding_box()
-    assert box is not None
+    box = map_box(page)
     return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
 
@@ -117,6 +130,23 @@ def click_map(page: Page, answer: Locator, right: float = 0, down: float = 0) ->
         except TimeoutError:
             continue
     raise AssertionError("the map does not heed a click")
+
+
+def draw_rectangle(page: Page, answer: Locator) -> None:
+    """Draw a rectangle of 200 px about the middle of the map until there is an answer."""
+    for _ in range(PATIENCE // 10_000):
+        page.locator(".leaflet-draw-draw-rectangle").click()
+        x, y = centre_of_map(page)
+        page.mouse.move(x - 100, y - 100)
+        page.mouse.down()
+        page.mouse.move(x, y, steps=4)
+        page.mouse.move(x + 100, y + 100, steps=4)
+        page.mouse.up()
+        try:
+            return answer.first.wait_for(timeout=10_000)
+        except TimeoutError:
+            continue
+    raise AssertionError("the map does not take a rectangle")
 
 
 def picture_of(page: Page, name: str) -> None:

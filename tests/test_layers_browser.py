@@ -14,7 +14,7 @@ import xarray as xr
 
 pytest.importorskip("playwright.sync_api")
 from made_itslive import LEFT, TOP, make_catalog, make_itslive, outline_of
-from panel_server import CHROMIUM, chromium, click_map, jupyter_at, new_page, picture_of, write_notebook
+from panel_server import CHROMIUM, box_of, chromium, click_map, jupyter_at, map_box, new_page, picture_of, write_notebook
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
@@ -98,12 +98,6 @@ def screen_of(page: Page) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("RGB")).astype(int)
 
 
-def map_box(page: Page) -> dict[str, float]:
-    box = page.locator(".ftrack-panel .leaflet-container").bounding_box()
-    assert box is not None
-    return dict(box)
-
-
 def settled(page: Page) -> np.ndarray:
     """Return the screen when it has stopped changing."""
     before = screen_of(page)
@@ -142,8 +136,7 @@ def distance_from_place(page: Page, grid: Grid) -> float:
     field.fill(f"{lat:.6f}, {lon:.6f}")
     field.press("Enter")
     page.locator(f"img[alt^='series: median {FAST:,.0f} m/yr']").wait_for()
-    circle = page.locator("path.leaflet-interactive[stroke='#c8322b']").last.bounding_box()
-    assert circle is not None
+    circle = box_of(page.locator("path.leaflet-interactive[stroke='#c8322b']").last)
     expected = np.array([circle["y"] + circle["height"] / 2, circle["x"] + circle["width"] / 2])
     return float(np.hypot(*(middle - expected)))
 

@@ -46,8 +46,8 @@ def test_a_store_that_only_fails_is_asked_so_often_and_no_more(monkeypatch: pyte
 
 ASKS = """
 from ftrack.store import get, put
-put("s3://cubes/here", "word", b"kept")
-print(get("s3://cubes/here", "word"))
+put("s3://ends-quietly/here", "word", b"kept")
+print(get("s3://ends-quietly/here", "word"))
 """
 
 
@@ -58,7 +58,7 @@ def test_a_process_that_has_used_s3_ends_without_a_complaint() -> None:
         host, port = server.get_host_and_port()
         keys = {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
         environment = {**os.environ, **keys, "AWS_DEFAULT_REGION": "us-east-1"}
-        making = "import boto3; boto3.client('s3').create_bucket(Bucket='cubes')"
+        making = "import boto3; boto3.client('s3').create_bucket(Bucket='ends-quietly')"  # moto shares buckets in a process
         done = subprocess.run([sys.executable, "-c", making + ASKS], env=environment, capture_output=True, text=True, timeout=100)
     finally:
         server.stop()
