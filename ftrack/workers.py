@@ -17,21 +17,29 @@ from ftrack.config import ClusterSettings
 from ftrack.errors import Stop
 from ftrack.rasters import GDAL_SETTINGS
 
-WORKER_ENVIRONMENT: Mapping[str, str] = {
+BEFORE_START: Mapping[str, str] = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
+    # With the 64 kB of Dask, glibc fetches the pages of every array anew from the system, which takes a quarter of a run.
+    "MALLOC_TRIM_THRESHOLD_": str(2**28),
+    "MALLOC_MMAP_THRESHOLD_": str(2**26),
+}
+"""What has to be set when a worker process starts: later it is not read any more."""
+
+WORKER_ENVIRONMENT: Mapping[str, str] = {
+    **BEFORE_START,
     "NUMBA_NUM_THREADS": "1",
-    "MALLOC_TRIM_THRESHOLD_": "65536",
     **{name: str(value) for name, value in GDAL_SETTINGS.items()},
 }
-"""What every worker process starts with: Dask owns the threads, GDAL asks again and remembers no failure."""
+"""What every worker process has: Dask owns the threads, GDAL asks again and remembers no failure."""
 
 CONFIGURATION: Mapping[str, object] = {
     "distributed.scheduler.worker-saturation": 1.1,
     "distributed.comm.timeouts.connect": "30s",
     # The profiler calls sys._current_frames, which hangs a worker for good in Python before 3.11.9 (python/cpython#106883).
     "distributed.worker.profile.enabled": False,
+    "distributed.nanny.pre-spawn-environ": dict(BEFORE_START),
     "distributed.admin.large-graph-warning-threshold": "64MB",
 }
 """How Dask is set, here and in clusters that are started elsewhere."""

@@ -8,6 +8,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 
 import dask
 import psutil
@@ -21,7 +22,7 @@ import ftrack.workers
 from ftrack.cluster import open_client
 from ftrack.config import ClusterSettings
 from ftrack.errors import Retry, Stop
-from ftrack.workers import FAR_MEMORY, UNPROFILED, WORKER_ENVIRONMENT, far_environment, may_hang, size_workers
+from ftrack.workers import BEFORE_START, FAR_MEMORY, UNPROFILED, WORKER_ENVIRONMENT, far_environment, may_hang, size_workers
 
 
 def environment() -> dict[str, str]:
@@ -41,6 +42,8 @@ def test_local_workers_are_processes_with_one_thread_and_the_right_environment(c
         assert client.submit(os.getpid).result() != os.getpid()
         seen = client.submit(environment).result()
         assert {name: seen.get(name) for name in WORKER_ENVIRONMENT} == dict(WORKER_ENVIRONMENT)
+        begun_with = client.submit(lambda: Path("/proc/self/environ").read_text()).result()
+        assert all(f"{name}={value}" in begun_with.split("\0") for name, value in BEFORE_START.items())
         assert isinstance(client.submit(fail, "told in the record").exception(), ValueError)
     left = {child.pid for child in psutil.Process().children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE}
     trackers = {pid for pid in left - before if "resource_tracker" in " ".join(psutil.Process(pid).cmdline())}

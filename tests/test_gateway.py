@@ -23,7 +23,7 @@ from ftrack.errors import Retry, Stop
 from ftrack.gateway import choose_options, running_clusters, start_cluster, stop_cluster
 from ftrack.plan import make_plan
 from ftrack.run import run_plan
-from ftrack.workers import FAR_WORKERS, WORKER_ENVIRONMENT, far_environment, size_workers
+from ftrack.workers import BEFORE_START, FAR_WORKERS, WORKER_ENVIRONMENT, far_environment, size_workers
 
 ONE = ClusterSettings(kind="gateway", workers=1, memory="2GiB")
 
@@ -95,6 +95,8 @@ def test_workers_of_a_gateway_have_what_was_asked_for_and_are_gone_at_the_end(
         assert (worker["nthreads"], worker["memory_limit"]) == (1, 2 * 2**30)
         seen = client.submit(lambda: dict(os.environ)).result()
         assert {name: seen.get(name) for name in WORKER_ENVIRONMENT} == dict(WORKER_ENVIRONMENT)
+        begun_with = client.submit(lambda: Path("/proc/self/environ").read_text()).result().split("\0")
+        assert all(f"{name}={value}" in begun_with for name, value in BEFORE_START.items())
         assert seen["FTRACK_TEST_WORD"] == "of mine"
         assert seen["DASK_DISTRIBUTED__SCHEDULER__WORKER_SATURATION"] == "1.1"
         assert client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.WORKER_SATURATION) == 1.1
