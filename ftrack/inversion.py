@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -12,9 +10,10 @@ import scipy.sparse
 import xarray as xr
 
 from ftrack.errors import Stop
-from ftrack.means import DATES, IDS, NORMAL, components, median, within
+from ftrack.means import DATES, NORMAL, components, join_rows, median, names_of_images, within
 from ftrack.schema import DAYS_PER_YEAR
 from ftrack.smoother import CELLS, Network, products_of, solve_network, vectors_of
+from ftrack.threads import at_once
 from ftrack.velocity import speed
 
 BASELINES = (16.0, 32.0, 64.0, 128.0, 256.0)
@@ -107,9 +106,7 @@ def regular_series(
     data = within(data, dates)
     network = _network_of(data, every)
     parts = [data.isel(y=[row]) for row in range(data.sizes["y"])] if "y" in data.dims else [data]
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        solved = list(threads.map(lambda part: _series_of(part, network, settings), parts))
-    made = solved[0] if len(solved) == 1 else xr.concat(solved, "y", data_vars="all", coords="minimal", compat="override", join="exact")
+    made = join_rows(at_once(lambda part: _series_of(part, network, settings), parts))
     made = _dated(made, network.edges)
     told = np.flatnonzero((made["count"] > 0).any([name for name in made["count"].dims if name != "mid_date"]))
     made = made.isel(mid_date=slice(told[0], told[-1] + 1) if told.size else slice(0, 0))
@@ -176,8 +173,7 @@ def _network_of(data: xr.Dataset, every: float | str) -> Network:
 
 def _ends(data: xr.Dataset, years: np.ndarray) -> Any:
     """Return by how much an error of the position of each image changes the velocity of each pair, ``(pairs, images)``, 1/yr."""
-    named = all(n in data and (data[n] != "").all() for n in IDS)
-    images, numbers = np.unique(np.concatenate([data[name].values for name in (IDS if named else DATES)]), return_inverse=True)
+    images, numbers = np.unique(np.concatenate([data[name].values for name in names_of_images(data)]), return_inverse=True)
     if len(images) > MOST_IMAGES:
         images, numbers = np.unique(np.concatenate([data[name].values for name in DATES]), return_inverse=True)
         numbers = numbers * MOST_IMAGES // len(images)
@@ -224,9 +220,10 @@ def _longest(vx: np.ndarray, vy: np.ndarray, network: Network, max_days: float |
     for lower, inside in bins:
         x, y = (np.where(inside, v, np.nan).T for v in (vx, vy))
         enough = np.isfinite(x).sum(axis=0) >= ENOUGH
-        flow = np.stack([median(x), median(y)]) / np.maximum(np.hypot(median(x), median(y)), 1e-9)
-        first = enough & np.isnan(reference[0]) & (np.hypot(median(x), median(y)) > SLOW)
-        reference[:2, first] = flow[:, first]
+        flow = np.stack([median(x), median(y)])
+        fast = np.hypot(*flow)
+        first = enough & np.isnan(reference[0]) & (fast > SLOW)
+        reference[:2, first] = (flow / np.maximum(fast, 1e-9))[:, first]
         along = x * reference[0] + y * reference[1]
         middle = median(along)
         usual = USUAL * NORMAL * median(np.abs(along - middle))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import dask
@@ -152,7 +153,7 @@ def average(data: xr.Dataset, *, method: Method = "weighted", dates: Any = None,
     else:
         starts = range(0, data.sizes["y"], ROWS)
         parts = [_average_part(data.isel(y=slice(s, s + ROWS)), method, filled, shared) for s in starts]
-    made = parts[0] if len(parts) == 1 else xr.concat(parts, "y", data_vars="all", coords="minimal", compat="override", join="exact")
+    made = join_rows(parts)
     kept = {name: data.attrs[name] for name in ("title", "map_scale_corrected", "days_per_year") if name in data.attrs}
     made.attrs = {**kept, "method": method, "pairs": data.sizes["mid_date"]}
     return made
@@ -254,8 +255,19 @@ def median(values: np.ndarray) -> np.ndarray:
     return middle
 
 
+def join_rows(parts: Sequence[xr.Dataset]) -> xr.Dataset:
+    """Return parts that follow each other along ``y`` as one."""
+    return parts[0] if len(parts) == 1 else xr.concat(parts, "y", data_vars="all", coords="minimal", compat="override", join="exact")
+
+
+def names_of_images(data: xr.Dataset) -> tuple[str, ...]:
+    """Return the variables that tell which images pairs are made of: identifiers, else dates; none if neither is there."""
+    if all(n in data and (data[n] != "").all() for n in IDS):
+        return IDS
+    return DATES if all(n in data for n in DATES) else ()
+
+
 def _shared(data: xr.Dataset) -> float:
     """Return 1 / (m - 1) for a network of m images; 0 where it is not known which images the pairs are made of."""
-    names = IDS if all(n in data and (data[n] != "").all() for n in IDS) else DATES if all(n in data for n in DATES) else ()
-    images = {str(value) for name in names for value in data[name].values}
+    images = {str(value) for name in names_of_images(data) for value in data[name].values}
     return 1 / (len(images) - 1) if len(images) > 1 else 0.0

@@ -11,7 +11,7 @@ import xarray as xr
 
 from ftrack.grid import Grid, grid_of, place
 from ftrack.itslive import window_of
-from ftrack.means import DATES, average
+from ftrack.means import DATES, average, join_rows
 
 LARGEST_MAP = 5e8
 """Bytes before compression that are read of a cube for one map."""
@@ -105,7 +105,7 @@ def near_map(
     for start in range(0, y.size, height):
         told(f"reading ITS_LIVE, {near.size:,} pairs: row {start:,} of {y.size:,}")
         parts.append(average(picked.isel(y=slice(start, start + height)), method="median"))
-    made = xr.concat(parts, "y", data_vars="all", coords="minimal", compat="override", join="exact")[["vx", "vy", "v", "count"]]
+    made = join_rows(parts)[["vx", "vy", "v", "count"]]
     size = grid.resolution * step
     left, top = float(grid.x[x[0]]) - size / 2, float(grid.y[y[0]]) + size / 2
     own = Grid(crs=grid.crs, resolution=size, left=left, top=top, height=y.size, width=x.size)

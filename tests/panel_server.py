@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -122,19 +122,18 @@ def centre_of_map(page: Page) -> tuple[float, float]:
 
 def click_map(page: Page, answer: Locator, right: float = 0, down: float = 0) -> None:
     """Click the map beside its middle until there is an answer: a map that has just been made anew may not heed clicks yet."""
-    for _ in range(PATIENCE // 10_000):
+
+    def click() -> None:
         x, y = centre_of_map(page)
         page.mouse.click(x + right, y + down)
-        try:
-            return answer.first.wait_for(timeout=10_000)
-        except TimeoutError:
-            continue
-    raise AssertionError("the map does not heed a click")
+
+    _until_answered(click, answer)
 
 
 def draw_rectangle(page: Page, answer: Locator) -> None:
     """Draw a rectangle of 200 px about the middle of the map until there is an answer."""
-    for _ in range(PATIENCE // 10_000):
+
+    def draw() -> None:
         page.locator(".leaflet-draw-draw-rectangle").click()
         x, y = centre_of_map(page)
         page.mouse.move(x - 100, y - 100)
@@ -142,11 +141,18 @@ def draw_rectangle(page: Page, answer: Locator) -> None:
         page.mouse.move(x, y, steps=4)
         page.mouse.move(x + 100, y + 100, steps=4)
         page.mouse.up()
+
+    _until_answered(draw, answer)
+
+
+def _until_answered(act: Callable[[], None], answer: Locator) -> None:
+    for _ in range(PATIENCE // 10_000):
+        act()
         try:
             return answer.first.wait_for(timeout=10_000)
         except TimeoutError:
             continue
-    raise AssertionError("the map does not take a rectangle")
+    raise AssertionError("the map does not heed what is done to it")
 
 
 def picture_of(page: Page, name: str) -> None:

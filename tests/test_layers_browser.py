@@ -153,6 +153,8 @@ def test_a_click_reads_a_series_and_a_line_a_profile(page: Page) -> None:
     page.get_by_role("button", name="Draw a line").click()
     click_map(page, page.get_by_text("next point"), right=-90, down=-30)
     click_map(page, page.locator("img[alt^='profile']"), right=60, down=20)
+    expect(page.locator(".ftrack-panel")).to_contain_text("median of 4 pairs")
+    assert page.locator("img[alt^='series: median 100 m/yr']").is_visible()
     picture_of(page, "voila-5-profile")
     page.get_by_role("button", name="Draw a line").click()
 
