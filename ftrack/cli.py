@@ -172,6 +172,7 @@ def show(
     """Draw the velocity of a cube as a map, as a series at a point, and as a profile along a line."""
     opened, save = ftrack.open_cube(cube), ftrack.view.save_picture
     path = out or Path(f"{Path(cube.rstrip('/')).stem}.png")
+    _check_step(every, point)
     place = None if point is None else _place(opened, point)
     ax = ftrack.plot_velocity(opened, pair or "median", log=logarithmic)
     if place is not None:
@@ -202,6 +203,7 @@ def export(
 ) -> None:
     """Write a cube as files that others read: a GeoTIFF of its velocity, the series of a place, the profile along a line."""
     opened = ftrack.open_cube(cube)
+    _check_step(every, point)
     for file in files:
         if file.suffix.lower() in (".tif", ".tiff"):
             ftrack.write_map(opened, file, pair)
@@ -217,6 +219,11 @@ def export(
         else:
             raise Stop(f"{file}: say of which place with --point, or along which line with --line")
         console.out.print(f"{file} is written")
+
+
+def _check_step(every: str | None, point: str | None) -> None:
+    if every is not None and point is None:
+        raise Stop(f"--every {every}: say of which place with --point")
 
 
 def _step(every: str) -> str:

@@ -217,6 +217,8 @@ def test_what_cannot_be_shown_is_refused(made: tuple[Path, Path, Result], tmp_pa
     assert "there is no pair 99" in refused(ftrack("show", cube, "--pair", "99"))
     assert "outside the cube" in refused(ftrack("show", cube, "--point", "0,0"))
     assert "x,y" in refused(ftrack("show", cube, "--point", "somewhere"))
+    assert "of which place" in refused(ftrack("show", cube, "--every", "month"))
+    assert "of which place" in refused(ftrack("export", cube, tmp_path / "v.tif", "--every", "month"))
     assert "cannot be written" in refused(ftrack("show", cube, "--out", tmp_path / "v.xyz"))
     assert "not a published cube" in refused(ftrack("show", tmp_path))
 
