@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -303,13 +304,17 @@ def _ranges(spec: CubeSpec) -> dict[str, Any]:
 
 
 def open_cube(
-    url: str, storage_options: Options = None, chunks: Any = MappingProxyType({}), consolidated: bool | None = True, in_order: bool = True
+    url: str | Path,
+    storage_options: Options = None,
+    chunks: Any = MappingProxyType({}),
+    consolidated: bool | None = True,
+    in_order: bool = True,
 ) -> xr.Dataset:
     """Open a published cube lazily (texts of the pairs are read at once).
 
     Parameters
     ----------
-    url : str
+    url : str or Path
         Local path or any URL that fsspec knows.
     storage_options : mapping, optional
         fsspec's storage options.
@@ -334,6 +339,7 @@ def open_cube(
     Retry
         The storage could not be reached.
     """
+    url = str(url)
     store = store_at(url, storage_options, read_only=True)
     try:
         with told_apart(url):

@@ -243,7 +243,7 @@ def submit(workflow: Workflow | str | Path, changes: Sequence[str] = ()) -> Job:
     return _start(submission, cluster)
 
 
-def open_job(output: str) -> Job:
+def open_job(output: str | Path) -> Job:
     """Find a job by its cube, from any machine that can read it.
 
     Raises
@@ -251,12 +251,13 @@ def open_job(output: str) -> Job:
     Stop
         No job was submitted for it.
     """
+    output = str(output)
     return Job(output, submission_of(output))
 
 
-def list_jobs(prefix: str) -> tuple[Job, ...]:
+def list_jobs(prefix: str | Path) -> tuple[Job, ...]:
     """Find all jobs whose cubes lie below a folder or an address."""
-    return tuple(open_job(output) for output in find_outputs(prefix))
+    return tuple(open_job(output) for output in find_outputs(str(prefix)))
 
 
 def _portable(plan: Plan) -> tuple[str, tuple[str, ...]]:

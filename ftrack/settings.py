@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
+from pathlib import PurePath
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -25,7 +26,7 @@ class Settings(BaseModel):
 
     def __init__(self, /, **values: Any) -> None:
         try:
-            super().__init__(**values)
+            super().__init__(**_with_text(values))
         except ValidationError as error:
             raise Stop(explain(error, type(self))) from None
 
@@ -51,6 +52,15 @@ class Settings(BaseModel):
             return cls.model_validate(values)
         except ValidationError as error:
             raise Stop(explain(error, cls, where)) from None
+
+
+def _with_text(value: Any) -> Any:
+    """Return settings with the texts of paths in place of these."""
+    if isinstance(value, dict):
+        return {key: _with_text(part) for key, part in value.items()}
+    if isinstance(value, list | tuple) and any(isinstance(part, PurePath) for part in value):
+        return [_with_text(part) for part in value]
+    return str(value) if isinstance(value, PurePath) else value
 
 
 def option(default: Any, text: str, *, unit: str = "", **bounds: Any) -> Any:

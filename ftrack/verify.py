@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,12 +48,12 @@ class _Block(NamedTuple):
     problems: list[str]
 
 
-def verify_cube(url: str, storage_options: Options = None, workers: int = 4) -> Report:
+def verify_cube(url: str | Path, storage_options: Options = None, workers: int = 4) -> Report:
     """Read a published cube as a whole and list what is wrong with it.
 
     Parameters
     ----------
-    url : str
+    url : str or Path
         Local path or any URL that fsspec knows.
     storage_options : mapping, optional
         fsspec's storage options.
@@ -70,6 +71,7 @@ def verify_cube(url: str, storage_options: Options = None, workers: int = 4) -> 
     Retry
         The storage could not be reached, so nothing can be said.
     """
+    url = str(url)
     content = get(url, ROOT, storage_options)
     if content is None:
         raise Stop(f"{url} is not a published cube: it does not exist, or the run that writes it is not finished")

@@ -85,8 +85,8 @@ def slow(listing: Path, tmp_path: Path) -> Iterator[tuple[Path, FileServer]]:
 
 def test_what_was_never_submitted_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(Stop, match="no job was submitted"):
-        open_job(str(tmp_path / "cube.zarr"))
-    assert list_jobs(str(tmp_path)) == ()
+        open_job(tmp_path / "cube.zarr")
+    assert list_jobs(tmp_path) == ()
 
 
 def parent_of(pid: int) -> int:

@@ -94,6 +94,7 @@ def test_a_click_reads_a_series_and_a_line_a_profile(tmp_path: Path) -> None:
     state.place = (LON, LAT + 1e-5)
     (series,) = state.series
     assert float(series["vy"][0]) == 15 and "5 of 5 pairs" in step.place_said.text and "<img" in step.series.value
+    assert step.place.value == f"{LAT + 1e-5:.5f}, {LON:.5f}"
     step.drawing.value = True
     state.place = (LON, LAT)
     assert "next point" in step.place_said.text
@@ -191,6 +192,10 @@ def test_a_cube_of_its_live_is_found_opened_and_drawn_at_a_point(tmp_path: Path)
     seeing.second.value = "other"
     assert "right: ITS_LIVE, median of 7 of 7 pairs, 2021-03-01 to 2021-05-06" in seeing.map_said.text
     assert float(np.nanmax(seeing.overlays[1].field.values)) == pytest.approx(500, rel=1e-3)
+    state.other = None
+    assert len(state.series) == 1
+    step.open_cube()
+    assert len(state.series) == 2 and "at your point" in step.said.text
 
 
 def test_everything_is_saved_and_can_be_taken_along(tmp_path: Path) -> None:

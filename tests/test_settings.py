@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
@@ -41,6 +42,7 @@ class Days(Settings):
 
 class Whole(Settings):
     name: str = option(..., "what it is called")
+    files: tuple[str, ...] = option((), "where things are")
     smooth: Annotated[Gauss | Box, Field(discriminator="kind")] = option(Gauss(), "smoothing")
     days: Days = option(Days(), "times")
     maybe: Gauss | None = option(None, "a second smoothing")
@@ -57,6 +59,11 @@ def test_a_setting_is_frozen_and_keyword_only() -> None:
         Gauss(3.0)  # type: ignore[misc]
     with pytest.raises(ValidationError, match="frozen"):
         Gauss().sigma = 2.0  # type: ignore[misc]
+
+
+def test_a_path_is_as_good_as_its_text() -> None:
+    given = Whole(name=Path("a/b"), files=[Path("c"), "d"])
+    assert given.name == str(Path("a/b")) and given.files == ("c", "d")
 
 
 def test_equal_settings_are_equal_and_hashable() -> None:

@@ -50,7 +50,7 @@ class See(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self.opacity = w.IntSlider(80, 0, 100, 5, continuous_update=False, layout=w.Layout(width="270px"))
         self.swipe = w.IntSlider(50, 0, 100, 2, layout=w.Layout(width="270px"))
         self.scale, self.series, self.profile = w.HTML(), w.HTML(), w.HTML()
-        self.place = w.Text(placeholder="lat, lon", continuous_update=False, layout=w.Layout(width="150px"))
+        self.place = w.Text(placeholder="lat, lon", continuous_update=False, layout=w.Layout(width="190px"))
         self.radius = w.BoundedFloatText(value=0, min=0, max=50_000, layout=w.Layout(width="90px"))
         self.variable = w.Dropdown(options=[(text, name) for name, text in SERIES_LABEL.items()], layout=wide())
         self.drawing = w.ToggleButton(description="Draw a line", tooltip="then click its points on the map", layout=w.Layout(width="auto"))
@@ -88,7 +88,7 @@ class See(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         for widget in (self.radius, self.variable):
             widget.observe(lambda _: self._plot(), "value")
         state.observe(lambda _: self._turn_up(), "cube")
-        state.observe(lambda _: self._list(), "other")
+        state.observe(lambda _: self._beside(), "other")
         state.observe(lambda _: self._clicked(), "place")
         state.observe(lambda _: self._follow_map(), "map")
         state.observe(lambda _: self._step(), "step")
@@ -130,6 +130,12 @@ class See(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         theirs = [(str(other.attrs.get("title", "ITS_LIVE")), "other")] if other is not None else []
         _offer(self.second, [("nothing", ""), *theirs, *every])
         return self.read()
+
+    def _beside(self) -> None:
+        """Offer what others have published, and read it where something was clicked."""
+        self._list()
+        if self.state.series:
+            self._plot()
 
     def _turn_up(self) -> None:
         """Show a new cube, and move the map to it; what was read of the one before is forgotten."""
@@ -224,6 +230,8 @@ class See(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
             self._image.opacity = self.opacity.value / 100
 
     def _typed(self) -> None:
+        if self.place.value == _written(self.state.place):
+            return None
         try:
             lat, lon = (float(part) for part in self.place.value.replace(",", " ").split())
         except ValueError:
@@ -236,6 +244,8 @@ class See(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
             return
         if self.drawing.value:
             self.line.append(self.state.place)
+        else:
+            self.place.value = _written(self.state.place)
         self._plot()
 
     def clear(self) -> None:
@@ -311,6 +321,11 @@ def _offer(choice: w.Dropdown, options: list[tuple[str, str]]) -> None:
     before = choice.value
     choice.options = options
     choice.value = before if before in [value for _, value in options] else options[0][1]
+
+
+def _written(place: tuple[float, float] | tuple[()]) -> str:
+    """Return a point (longitude, latitude) as it is typed."""
+    return f"{place[1]:.5f}, {place[0]:.5f}" if place else ""
 
 
 def _in_time(data: xr.Dataset | None) -> bool:

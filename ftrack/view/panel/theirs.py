@@ -92,7 +92,8 @@ class Theirs(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         if cube is None:
             return self.said.say("There is no cube of ours yet to compare it with.")
         if "mid_date" in data.dims:
-            return self.said.say("Click a point in step 5: its series shows both.", "ok")
+            clicked = bool(self.state.series)
+            return self.said.say("Step 5 shows both at your point." if clicked else "Click a point in step 5: its series shows both.", "ok")
         pair = self.state.pair
         return self.state.later(lambda: difference(cube, data, pair), lambda text: self.said.say(text, "ok"), self.said)
 
