@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from ftrack.kernels.chain import DOWN, FIRST, HEIGHT, RIGHT, SECOND, WIDTH
 from ftrack.kernels.compiled import compiled, inner
-from ftrack.kernels.vectors import merge_boxes
+from ftrack.kernels.vectors import LANES, merge_boxes
 
 FLAT = 1e-6
 """Texture is missing where the standard deviation is below this share of the brightness."""
@@ -16,6 +18,28 @@ FAINTEST = 1e-30
 
 LEVEL = 3.0
 """Sums of products keep their accuracy where a mean is below this many standard deviations."""
+
+
+class Boxes(NamedTuple):
+    """Where means and inverse spreads of the secondary's boxes lie in the one array of numbers, (chip, row, column).
+
+    The first belongs to the offset ``dy, dx`` of the first node; ``height`` and ``pitch`` are the numbers of rows and
+    columns, ``far`` of places with a mean too large for the spread, and ``end`` is the place behind the last.
+    """
+
+    mean: int
+    inverse: int
+    dy: int
+    dx: int
+    height: int
+    pitch: int
+    far: int
+    end: int
+
+    def seen_from(self, y: int, x: int) -> dict[str, int]:
+        """Return how a cell whose first node and offset together lie at ``y, x`` finds them."""
+        moved = (y - self.dy) * self.pitch + x - self.dx
+        return {"mean": self.mean + moved, "inverse": self.inverse + moved, "height": self.height, "pitch": self.pitch}
 
 
 @compiled
@@ -121,6 +145,12 @@ def rows_to_remember(chain: np.ndarray) -> np.ndarray:
             rows[first, 0] = max(rows[first, 0], chain[second, HEIGHT] + 1)
     rows[:, 1] = np.cumsum(rows[:, 0]) - rows[:, 0]
     return rows
+
+
+def room_for_boxes(rows_of: np.ndarray, columns: int, kind: type) -> tuple[np.ndarray, np.ndarray]:
+    """Return room for the sums, of a kind of number, and squares that `fill_boxes` remembers."""
+    size = int(rows_of[-1].sum() + 1) * columns + 2 * LANES
+    return np.zeros(size, kind), np.zeros(size, np.float32)
 
 
 @inner

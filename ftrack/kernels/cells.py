@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ftrack.kernels.boxes import LEVEL, fill_boxes, find_far, rows_to_remember
+from ftrack.kernels.boxes import LEVEL, Boxes, fill_boxes, find_far, room_for_boxes, rows_to_remember
 from ftrack.kernels.chain import DOWN, FIRST, HEIGHT, RIGHT, SECOND, WIDTH, chain_for, chain_of_pixels, mark_needed
 from ftrack.kernels.gaps import PLANES
 from ftrack.kernels.layout import Layout
@@ -42,8 +42,8 @@ class Tile(NamedTuple):
     """Images and what is known of them.
 
     ``numbers`` begins with both images, row after row, zero where there are gaps, and, if there are any, where they are
-    valid, 1 or 0, and their squares; the secondary begins ``far`` px above and
-    left of the reference, and the lengths of their rows are those of ``r_valid`` and ``s_valid``, bool (y, x).
+    valid, 1 or 0, and their squares; the secondary begins ``far`` px above and left of the reference, and the lengths of their
+    rows are those of ``r_valid`` and ``s_valid``, bool (y, x). ``boxes`` serve plain sums; behind them is room.
     """
 
     numbers: np.ndarray
@@ -53,6 +53,7 @@ class Tile(NamedTuple):
     layout: Layout
     chips: Chips
     min_valid: float
+    boxes: Boxes
 
 
 class Search(NamedTuple):
@@ -188,7 +189,7 @@ def place_all(tile: Tile, cell: Cell, shape: Shape, tables: Tables) -> tuple[Pla
     nodes = chips * max(most, few) * shape.bands * shape.group
     columns, masked = ((n - 1) * layout.step + largest for n in (most, few))
     sizes = [
-        3 * _images(tile),
+        tile.boxes.end,
         chips * height * pitch,
         chips * height * pitch,
         PLANES * tables.lines * line,
@@ -247,7 +248,11 @@ def _measure_part(tile: Tile, search: Search, what: tuple[Cell, np.ndarray, int]
     table = tables.blocks.copy()
     if kind == LEVELLED:
         table[1:, PLANE] = differences + np.arange(len(table) - 1) * places.height * places.pitch
-    if kind < MASKED and _fill_boxes(tile.numbers, places, table, tables, kind):
+        _fill_boxes(tile.numbers, places, table, tables)
+    if kind == PLAIN:
+        at = (cell[0] * shape.step * shape.side + shape.dy, cell[2] * shape.step * shape.side + shape.dx)
+        places = places._replace(**tile.boxes.seen_from(*at))
+    if kind == PLAIN and tile.boxes.far:
         mode = search.mode[:, cell[0] : cell[1], cell[2] : cell[3]]
         plain = (mode == PLAIN) & (search.rims[:, cell[0] : cell[1], cell[2] : cell[3], 1] == 0)
         _mark_far(tile, places, mode, plain, search.span[cell[0] : cell[1], :, cell[2] : cell[3]] - union[[0, 0, 2, 2]][:, None])
@@ -368,17 +373,12 @@ def _level_of_secondary(tile: Tile, cell: Cell, shape: Shape) -> tuple[np.ndarra
     return total / np.maximum(count, 1), count > 0
 
 
-def _fill_boxes(numbers: np.ndarray, places: Places, table: np.ndarray, tables: Tables, kind: int) -> int:
-    remember = tables.remember
-    size = int(remember[-1].sum() + 1) * places.pitch + 2 * LANES
-    region = (places.s, places.s_step, places.height, places.pitch, places.mean, places.inverse)
+def _fill_boxes(numbers: np.ndarray, places: Places, table: np.ndarray, tables: Tables) -> None:
     planes = np.full((len(tables.pixels), 2), -1)
     planes[tables.of_box[tables.of_chip], 0] = np.arange(len(tables.of_chip))
-    if kind == LEVELLED:
-        planes[tables.of_box[1:], 1] = table[1:, PLANE]
-    sums = np.zeros(size, np.float32 if kind == PLAIN else np.float64)
-    far = fill_boxes(numbers, region, tables.pixels, remember, planes, sums, np.zeros(size, np.float32))
-    return int(far) if kind == PLAIN else 0
+    planes[tables.of_box[1:], 1] = table[1:, PLANE]
+    region = (places.s, places.s_step, places.height, places.pitch, places.mean, places.inverse)
+    fill_boxes(numbers, region, tables.pixels, tables.remember, planes, *room_for_boxes(tables.remember, places.pitch, np.float64))
 
 
 def _gaps(tile: Tile, shape: Shape, tables: Tables, kind: int, chips: tuple[int, ...]) -> Gaps:

@@ -7,15 +7,20 @@ the tile, nor on which nodes are worked on together.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
+from ftrack.kernels.boxes import Boxes, fill_boxes, room_for_boxes
 from ftrack.kernels.cells import (
     GAPPY,
     LEVELLED,
     MASKED,
     PLAIN,
+    Cell,
     Result,
     Search,
+    Tables,
     Tile,
     cut_cells,
     measure_cell,
@@ -24,67 +29,92 @@ from ftrack.kernels.cells import (
     tables_of,
 )
 from ftrack.kernels.layout import Layout, Peaks, Windows, everywhere
-from ftrack.kernels.moments import copy_valid, measure_chips, summed
+from ftrack.kernels.moments import Chips, copy_valid, measure_chips, summed
 from ftrack.kernels.rims import find_rectangles
 from ftrack.kernels.vectors import LANES
 
-__all__ = ["Peaks", "Windows", "everywhere", "find_peaks"]
+__all__ = ["Peaks", "Windows", "everywhere", "find_peaks", "prepare", "search"]
 
 MARGIN = 96
 """Pixels beyond the last offset that vectors may read."""
 
 
-def find_peaks(
-    reference: np.ndarray,
-    secondary: np.ndarray,
-    layout: Layout,
-    windows: Windows,
-    min_valid: float,
-    wanted: np.ndarray,
-    keep: np.ndarray | None = None,
-) -> Peaks:
-    """Find the peak of every wanted chip in the window of its node.
+class Ground(NamedTuple):
+    """Two images made ready to be searched, any number of times.
+
+    ``usable`` are the chips with pixels and texture, bool (chip, row, column). The secondary has the size ``shape`` and lies at ``at``,
+    see `prepare`; ``missing`` says that it or the reference has gaps, and ``totals`` are how many valid pixels lie above and to
+    the left of every corner of both, or nothing where that is not needed.
+    """
+
+    tile: Tile
+    tables: Tables
+    usable: np.ndarray
+    shape: tuple[int, int]
+    at: tuple[int, int]
+    missing: bool
+    totals: tuple[np.ndarray, ...]
+
+
+Corners = tuple[tuple[int, int], tuple[int, int]]
+
+
+def prepare(images: tuple[np.ndarray, np.ndarray], at: Corners, layout: Layout, windows: Windows, min_valid: float) -> Ground:
+    """Make two images ready for searches within some windows.
 
     Parameters
     ----------
-    reference, secondary : float32 (y, x)
-        Images, NaN = no data. The reference begins at the corner of the first node's largest chip and holds the
-        blocks of the layout; the secondary begins ``layout.radius`` px before it, and what lies beyond is no data.
+    images : (y, x), (v, u)
+        Reference and secondary; what is not a finite number, and what lies beyond, is no data.
+    at : ((int, int), (int, int))
+        Where the first pixel of each image lies, px down and to the right of the corner of the first node's largest chip.
     layout : Layout
-        Nodes and chips.
+        Nodes and chips; its radius does not matter.
     windows : Windows
-        Offsets that each node searches.
+        All offsets that will be searched at each node.
     min_valid : float
         Least share of valid pixels in a chip, and of valid pairs at an offset.
-    wanted : bool (row, column) or (chip, row, column)
-        Chips to work on.
-    keep : float32 (chip, row, column, offset, offset), optional
-        Filled with the coefficients at all offsets of the windows, NaN where there is none.
     """
-    shape = (len(layout.counts), layout.rows, layout.columns)
-    dy, dx, radius = (np.broadcast_to(np.asarray(w, np.int64), shape[1:]) for w in windows)
-    span = np.stack([dy - radius, dy + radius + 1, dx - radius, dx + radius + 1], 1)
+    reference, secondary = (np.require(image, np.float32, ["C", "W"]) for image in images)
+    tables, span = tables_of(layout), _span(layout, windows)
     size = (layout.shape[0] * layout.side, layout.shape[1] * layout.side)
-    tables = tables_of(layout)
     r, r_valid = np.zeros(size, np.float32), np.zeros(size, np.bool_)
-    missing = copy_valid(reference, 0, 0, r, r_valid)
+    copy_valid(reference, *at[0], r, r_valid)
     chips = measure_chips(r, r_valid, layout, tables.blocks[:, :6], tables.of_chip)
-    reaches, inside = _reaches(secondary.shape, layout, span)
-    usable = (chips.valid >= min_valid) & ~chips.flat & wanted & reaches
-    found = np.full((*shape, 14), np.nan, np.float32)
+    shape = (secondary.shape[0], secondary.shape[1])
+    reaches, inside = _reaches(shape, at[1], layout, span)
+    usable = (chips.valid >= min_valid) & ~chips.flat & reaches
+    some = span.swapaxes(0, 1)[:, usable.any(0)]
+    far = int(np.abs(some).max(initial=0))
+    s_shape = (size[0] + 2 * far + MARGIN, size[1] + 2 * far + MARGIN)
+    union = np.array([some[0].min(), some[1].max(), some[2].min(), some[3].max()]) if some.size else np.zeros(4, np.int64)
+    boxes = _place_boxes(size, s_shape, union, len(layout.counts))
+    tile = Tile(np.zeros(0, np.float32), r_valid, np.zeros(s_shape, np.bool_), far, layout, chips, min_valid, boxes)
+    tile = tile._replace(numbers=_aligned(_room(tile, _search(span, chips, usable), tables)[0]))
+    tile.numbers[: r.size] = r.ravel()
+    s = tile.numbers[r.size : r.size + tile.s_valid.size].reshape(s_shape)
+    gaps = copy_valid(secondary, far + at[1][0], far + at[1][1], s, tile.s_valid)
+    missing = gaps > 0 or not r_valid.all()
+    totals = (summed(r_valid), summed(tile.s_valid)) if missing or not inside[usable].all() else ()
+    if (usable & ~chips.far).any():
+        tile = tile._replace(boxes=boxes._replace(far=_fill_boxes(tile, tables)))
+    return Ground(tile, tables, usable, shape, at[1], missing, totals)
+
+
+def search(ground: Ground, windows: Windows, wanted: np.ndarray, keep: np.ndarray | None = None) -> Peaks:
+    """Find the peaks of wanted chips in windows within those that the images were prepared for; see `find_peaks`."""
+    tile, tables, layout, chips = ground.tile, ground.tables, ground.tile.layout, ground.tile.chips
+    span = _span(layout, windows)
+    reaches, inside = _reaches(ground.shape, ground.at, layout, span)
+    usable = ground.usable & wanted & reaches
+    found = np.full((*usable.shape, 14), np.nan, np.float32)
     result = Result(found, np.zeros((0,) * 5, np.float32) if keep is None else keep)
     if usable.any():
-        far = int(np.abs(span.swapaxes(0, 1)[:, usable.any(0)]).max())
-        s_shape = (size[0] + 2 * far + MARGIN, size[1] + 2 * far + MARGIN)
-        search = Search(span, np.where(chips.far, LEVELLED, PLAIN).astype(np.uint8) * usable, np.zeros((*shape, 8), np.int32))
-        tile = Tile(np.zeros(0, np.float32), r_valid, np.zeros(s_shape, np.bool_), far, layout, chips, min_valid)
-        cells = cut_cells(search)
-        room = max(place_all(tile, cell, shape_of(cell, union, layout), tables)[2] for cell, union in cells)
-        tile = tile._replace(numbers=_aligned(room))
-        tile.numbers[: r.size] = r.ravel()
-        s = tile.numbers[r.size : r.size + tile.s_valid.size].reshape(s_shape)
-        missing += copy_valid(secondary, far - layout.radius, far - layout.radius, s, tile.s_valid)
-        find_gaps(tile, search, usable if missing else usable & ~inside)
+        search = _search(span, chips, usable)
+        room, cells = _room(tile, search, tables)
+        if room > tile.numbers.size:
+            tile = tile._replace(numbers=np.concatenate([tile.numbers, np.zeros(room - tile.numbers.size, np.float32)]))
+        find_gaps(tile, search, usable if ground.missing else usable & ~inside, ground.totals)
         for cell, union in cells:
             measure_cell(tile, search, cell, union, tables, result, (PLAIN, LEVELLED))
         if (search.mode >= MASKED).any():
@@ -101,7 +131,76 @@ def find_peaks(
         whole_numbers[..., 1].astype(np.int32),
         found[..., 3].copy(),
         whole_numbers[..., 2].astype(np.uint8),
-        found[..., 5:].reshape(*shape, 3, 3).copy(),
+        found[..., 5:].reshape(*usable.shape, 3, 3).copy(),
+    )
+
+
+def find_peaks(
+    reference: np.ndarray,
+    secondary: np.ndarray,
+    layout: Layout,
+    windows: Windows,
+    min_valid: float,
+    wanted: np.ndarray,
+    keep: np.ndarray | None = None,
+) -> Peaks:
+    """Find the peak of every wanted chip in the window of its node.
+
+    Parameters
+    ----------
+    reference, secondary : float32 (y, x)
+        Images, NaN = no data. The reference begins at the corner of the first node's largest chip; the secondary begins
+        ``layout.radius`` px before it, and what lies beyond is no data.
+    layout : Layout
+        Nodes and chips.
+    windows : Windows
+        Offsets that each node searches.
+    min_valid : float
+        Least share of valid pixels in a chip, and of valid pairs at an offset.
+    wanted : bool (row, column) or (chip, row, column)
+        Chips to work on.
+    keep : float32 (chip, row, column, offset, offset), optional
+        Filled with the coefficients at all offsets of the windows, NaN where there is none.
+    """
+    before = (-layout.radius, -layout.radius)
+    return search(prepare((reference, secondary), ((0, 0), before), layout, windows, min_valid), windows, wanted, keep)
+
+
+def _span(layout: Layout, windows: Windows) -> np.ndarray:
+    """Return first and last row and first and last column of every window, int64 (row, 4, column)."""
+    dy, dx, radius = (np.broadcast_to(np.asarray(w, np.int64), (layout.rows, layout.columns)) for w in windows)
+    return np.stack([dy - radius, dy + radius + 1, dx - radius, dx + radius + 1], 1)
+
+
+def _search(span: np.ndarray, chips: Chips, usable: np.ndarray) -> Search:
+    return Search(span, np.where(chips.far, LEVELLED, PLAIN).astype(np.uint8) * usable, np.zeros((*usable.shape, 8), np.int32))
+
+
+def _room(tile: Tile, search: Search, tables: Tables) -> tuple[int, list[tuple[Cell, np.ndarray]]]:
+    """Return how many numbers a search needs, and its cells."""
+    cells = cut_cells(search)
+    ends = (place_all(tile, cell, shape_of(cell, union, tile.layout), tables)[2] for cell, union in cells)
+    return max(ends, default=tile.boxes.end), cells
+
+
+def _place_boxes(size: tuple[int, int], s_shape: tuple[int, int], union: np.ndarray, chips: int) -> Boxes:
+    """Return where means and inverse spreads will lie behind the images and what goes with these; ``union`` holds all windows."""
+    height = size[0] + int(union[1] - union[0])
+    pitch = -(-(size[1] + int(union[3] - union[2])) // LANES) * LANES
+    mean = -(-3 * (size[0] * size[1] + s_shape[0] * s_shape[1]) // LANES) * LANES
+    inverse = mean + chips * height * pitch
+    return Boxes(mean, inverse, int(union[0]), int(union[2]), height, pitch, 0, inverse + chips * height * pitch + LANES)
+
+
+def _fill_boxes(tile: Tile, tables: Tables) -> int:
+    """Fill means and inverse spreads; return at how many places the mean is too large for the spread."""
+    boxes, step = tile.boxes, tile.s_valid.shape[1]
+    first = tile.r_valid.size + (tile.far + boxes.dy) * step + tile.far + boxes.dx
+    region = (first, step, boxes.height, boxes.pitch, boxes.mean, boxes.inverse)
+    planes = np.full((len(tables.pixels), 2), -1)
+    planes[tables.of_box[tables.of_chip], 0] = np.arange(len(tables.of_chip))
+    return int(
+        fill_boxes(tile.numbers, region, tables.pixels, tables.remember, planes, *room_for_boxes(tables.remember, boxes.pitch, np.float32))
     )
 
 
@@ -112,12 +211,12 @@ def _aligned(n: int) -> np.ndarray:
     return numbers[skip : skip + n]
 
 
-def _reaches(shape: tuple[int, ...], layout: Layout, span: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _reaches(shape: tuple[int, int], at: tuple[int, int], layout: Layout, span: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return where the window of a chip reaches the secondary at all, and where it lies inside: bool (chip, row, column)."""
     some, whole = np.ones((2, len(layout.counts), layout.rows, layout.columns), np.bool_)
     for c, (count, start) in enumerate(zip(layout.counts, layout.starts, strict=True)):
         for axis, nodes in enumerate((layout.rows, layout.columns)):
-            first = layout.radius + (start + layout.step * np.arange(nodes)) * layout.side
+            first = (start + layout.step * np.arange(nodes)) * layout.side - at[axis]
             first = first[:, None] if axis == 0 else first
             low, high = first + span[:, 2 * axis], first + span[:, 2 * axis + 1] - 1 + count * layout.side
             some[c] &= (high > 0) & (low < shape[axis])
@@ -125,13 +224,13 @@ def _reaches(shape: tuple[int, ...], layout: Layout, span: np.ndarray) -> tuple[
     return some, whole
 
 
-def find_gaps(tile: Tile, search: Search, some: np.ndarray) -> None:
+def find_gaps(tile: Tile, search: Search, some: np.ndarray, totals: tuple[np.ndarray, ...]) -> None:
     """Change how the sums of chips are formed where they, or the pixels they are compared with, have gaps: bool (chip, row, column)."""
     if not some.any():
         return
     layout, gaps = tile.layout, np.zeros_like(some)
     places = (tile.far, layout.side, layout.step, layout.counts.astype(np.int64), layout.starts.astype(np.int64))
-    find_rectangles(summed(tile.r_valid), summed(tile.s_valid), places, search.span, some, gaps, search.rims)
+    find_rectangles(*totals, places, search.span, some, gaps, search.rims)
     search.rims[tile.chips.far] = 0
     whole = gaps & (search.rims[..., 1] == 0)
     search.mode[whole] = np.where(tile.chips.far, GAPPY, MASKED)[whole]

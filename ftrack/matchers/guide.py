@@ -8,8 +8,8 @@ import numpy as np
 
 from ftrack.kernels.choose import fit_peaks
 from ftrack.kernels.decimate import decimate
-from ftrack.kernels.find import find_peaks
-from ftrack.kernels.layout import Layout, Peaks, Windows, lay_out
+from ftrack.kernels.find import Ground, find_peaks, search
+from ftrack.kernels.layout import Peaks, Windows, lay_out
 from ftrack.kernels.smooth import keep_coherent
 from ftrack.matchers.cut import cut
 from ftrack.schema import Status
@@ -115,17 +115,18 @@ def _trusted(peaks: Peaks, factor: int) -> tuple[np.ndarray, np.ndarray]:
     return offsets, sure
 
 
-def search(images: tuple[np.ndarray, np.ndarray], layout: Layout, allowed: Windows, sight: Sight, limits: tuple[float, float]) -> Peaks:
-    """Find peaks in small windows where that is safe, and in all that is allowed elsewhere; see ``ftrack.kernels.find.find_peaks``.
+def search_closely(ground: Ground, allowed: Windows, sight: Sight, min_ratio: float) -> Peaks:
+    """Find peaks in small windows where that is safe, and in all that is allowed elsewhere; see ``ftrack.kernels.find.search``.
 
-    ``limits`` are the least share of valid pixels, and the least peak ratio that must be expected among all that is allowed.
+    ``min_ratio`` is the least peak ratio that must be expected among all that is allowed.
     """
-    shape, (min_valid, min_ratio) = (len(layout.counts), *sight.sure.shape), limits
-    near = find_peaks(*images, layout, sight.windows, min_valid, sight.sure)
+    layout, min_valid = ground.tile.layout, ground.tile.min_valid
+    shape = (len(layout.counts), *sight.sure.shape)
+    near = search(ground, sight.windows, sight.sure)
     second = sight.second / (layout.counts * layout.side)[:, None, None]
     certain = (near.bounded == 0) & (near.peak >= np.maximum(CLEAR, min_ratio * second))
     again = ~(sight.sure & certain) & ~((near.valid < min_valid) | near.flat)
     if not again.any():
         return near
-    wide = find_peaks(*images, layout, allowed, min_valid, again)
+    wide = search(ground, allowed, again)
     return Peaks(*(np.where(again.reshape(shape + (1,) * (b.ndim - 3)), b, a) for a, b in zip(near, wide, strict=True)))

@@ -9,12 +9,12 @@ from pydantic import field_validator
 
 from ftrack.kernels.choose import fit_peaks, judge_chips
 from ftrack.kernels.deform import REACH
-from ftrack.kernels.find import find_peaks
+from ftrack.kernels.find import prepare, search
 from ftrack.kernels.layout import Peaks, Windows, lay_out
 from ftrack.kernels.rims import find_bounds
 from ftrack.matchers.cut import cut, windows_around
 from ftrack.matchers.deformation import Images, Peaked, scales_of, solve_tile
-from ftrack.matchers.guide import AROUND, Sight, factor_of, look_ahead, reach_of, search
+from ftrack.matchers.guide import AROUND, Sight, factor_of, look_ahead, reach_of, search_closely
 from ftrack.matchers.protocol import Prior
 from ftrack.schema import Status
 from ftrack.settings import Settings, option
@@ -115,19 +115,16 @@ class NCC(Settings):
         """Search at the nodes; ``allowed`` reaches beyond them where coarse peaks have a say."""
         ahead, largest, shape = self._ahead, max(self.chip_sizes), (rows.size, columns.size)
         layout = lay_out(self.chip_sizes, self.spacing, self.search_radius, *shape)
-        top, left = (int(where[0]) - largest // 2 for where in (rows, columns))
+        corner = (largest // 2 - int(rows[0]), largest // 2 - int(columns[0]))
         inner = tuple(slice(ahead, ahead + n) for n in shape)
-        height, width = (n * layout.side for n in layout.shape)
-        far = self.search_radius + int(max(np.abs(allowed.dy).max(), np.abs(allowed.dx).max())) + PIXELS_MORE
-        layout = layout._replace(radius=far)
-        cuts = cut(reference, top, left, (height, width)), cut(secondary, top - far, left - far, (height + 2 * far, width + 2 * far))
         windows = Windows(*(part[inner] for part in allowed))
+        ground = prepare((reference, secondary), (corner, corner), layout, windows, self.min_valid)
         if ahead:
-            corner = (int(rows[0]) - ahead * self.spacing, int(columns[0]) - ahead * self.spacing)
-            sight = look_ahead((reference, secondary), corner, self.spacing, self.search_radius, allowed, self.min_valid)
+            first = (int(rows[0]) - ahead * self.spacing, int(columns[0]) - ahead * self.spacing)
+            sight = look_ahead((reference, secondary), first, self.spacing, self.search_radius, allowed, self.min_valid)
             near = Sight(Windows(*(part[inner] for part in sight.windows)), sight.sure[inner], sight.second[inner])
-            return search(cuts, layout, windows, near, (self.min_valid, self.min_peak_ratio))
-        return find_peaks(*cuts, layout, windows, self.min_valid, np.ones(shape, np.bool_))
+            return search_closely(ground, windows, near, self.min_peak_ratio)
+        return search(ground, windows, np.ones(shape, np.bool_))
 
     def _judge(self, peaks: Peaks) -> np.ndarray:
         """Return what is known of the peaks: float32 (planes, row, column)."""
