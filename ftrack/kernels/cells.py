@@ -60,7 +60,7 @@ class Search(NamedTuple):
     """First and last row and column of every window, px, int64 (row, 4, column), and how the sums of every chip are formed.
 
     ``mode`` is uint8 (chip, row, column), 0 = not at all; ``rims`` are the chips among them that the rim of the imagery cuts, int32 (chip,
-    row, column, 8), see ``ftrack.kernels.rims``.
+    row, column, 8), see ``ftrack.kernels.rectangles``.
     """
 
     span: np.ndarray

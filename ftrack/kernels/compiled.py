@@ -41,3 +41,6 @@ inner: Decorator = _njit(nogil=True, error_model="numpy", no_cpython_wrapper=Tru
 
 shared: Decorator = _njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 """A function that compiled functions call at several places."""
+
+reordered: Decorator = _njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True, fastmath={"reassoc", "nsz"})
+"""A function that compiled functions call, whose sums run in an order that depends on their length alone, so that they use vectors."""

@@ -30,7 +30,7 @@ from ftrack.kernels.cells import (
 )
 from ftrack.kernels.layout import Layout, Peaks, Windows, everywhere
 from ftrack.kernels.moments import Chips, copy_valid, measure_chips, summed
-from ftrack.kernels.rims import find_rectangles
+from ftrack.kernels.rectangles import find_rectangles
 from ftrack.kernels.vectors import LANES
 
 __all__ = ["Peaks", "Windows", "everywhere", "find_peaks", "prepare", "search"]

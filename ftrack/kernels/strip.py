@@ -54,7 +54,7 @@ class Nodes(NamedTuple):
     offsets, int64 (row, 4, column). ``levels`` is taken out of the blocks of both images, float64 (2, block row, block
     column) or empty; ``weight`` goes with it, see ``ftrack.kernels.moments.Chips``, as do ``total`` and ``scale``; chips with gaps
     have there the mean levels of the secondary and of the reference. ``rims`` are the chips that the rim of the imagery
-    cuts, see ``ftrack.kernels.rims``.
+    cuts, see ``ftrack.kernels.rectangles``.
     """
 
     needed: np.ndarray

@@ -11,7 +11,7 @@ from ftrack.kernels.choose import fit_peaks, judge_chips
 from ftrack.kernels.deform import REACH
 from ftrack.kernels.find import prepare, search
 from ftrack.kernels.layout import Peaks, Windows, lay_out
-from ftrack.kernels.rims import find_bounds
+from ftrack.kernels.rectangles import find_bounds
 from ftrack.matchers.cut import cut, windows_around
 from ftrack.matchers.deformation import Images, Peaked, scales_of, solve_tile
 from ftrack.matchers.guide import AROUND, Sight, factor_of, look_ahead, reach_of, search_closely

@@ -1,0 +1,92 @@
+"""What is valid of chips and of the pixels that they are compared with, where it is a rectangle."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ftrack.kernels.compiled import compiled, inner, shared
+
+
+@compiled
+def find_rectangles(r_total, s_total, layout, span, some, gaps, rims):
+    """Find the chips that have gaps in their pixels or in those they are compared with, and whether what is valid is a rectangle.
+
+    Parameters
+    ----------
+    r_total, s_total : int32 (y + 1, x + 1)
+        How many valid pixels lie above and to the left of every corner.
+    layout : (far, side, step, counts, starts)
+        The secondary begins ``far`` px above and left of the reference; for the others see ``ftrack.kernels.layout.Layout``.
+    span : int64 (row, 4, column)
+        First and last row and first and last column of every window, px.
+    some : bool (chip, row, column)
+        Chips to look at.
+    gaps : bool (chip, row, column)
+        Result.
+    rims : int32 (chip, row, column, 8)
+        Result: first and last row and first and last column of the valid pixels in the chip, and of those in the
+        secondary, counted from the chip's first pixel. Chips without gaps, or with others, are left as they are.
+    """
+    far, side, step, counts, starts = layout
+    for c in range(some.shape[0]):
+        size = side * counts[c]
+        for i in range(some.shape[1]):
+            for j in range(some.shape[2]):
+                if not some[c, i, j]:
+                    continue
+                y, x = side * (starts[c] + i * step), side * (starts[c] + j * step)
+                v, u = y + far, x + far
+                top, bottom, left, right = v + span[i, 0, j], v + span[i, 1, j] - 1 + size, u + span[i, 2, j], u + span[i, 3, j] - 1 + size
+                own, others = _count(r_total, y, y + size, x, x + size), _count(s_total, top, bottom, left, right)
+                gaps[c, i, j] = own < size * size or others < (bottom - top) * (right - left)
+                if gaps[c, i, j] and own > 0 and others > 0:
+                    a = _bounds(r_total, y, y + size, x, x + size)
+                    b = _bounds(s_total, top, bottom, left, right)
+                    if own == (a[1] - a[0]) * (a[3] - a[2]) and others == (b[1] - b[0]) * (b[3] - b[2]):
+                        for k in range(4):
+                            rims[c, i, j, k] = a[k] - (y, y, x, x)[k]
+                            rims[c, i, j, 4 + k] = b[k] - (v, v, u, u)[k]
+
+
+@compiled
+def find_bounds(image):
+    """Return first and last row and first and last column of the smallest rectangle that holds all numbers, zeros if there are none."""
+    top, bottom, left, right = 0, image.shape[0], 0, image.shape[1]
+    while top < bottom and not _any_number(image[top]):
+        top += 1
+    if top == bottom:
+        return 0, 0, 0, 0
+    while not _any_number(image[bottom - 1]):
+        bottom -= 1
+    while not _any_number(image[top:bottom, left]):
+        left += 1
+    while not _any_number(image[top:bottom, right - 1]):
+        right -= 1
+    return top, bottom, left, right
+
+
+@inner
+def _any_number(values):
+    k = 0
+    while k < values.size and np.isnan(values[k]):
+        k += 1
+    return k < values.size
+
+
+@inner
+def _count(total, top, bottom, left, right):
+    return total[bottom, right] - total[top, right] - total[bottom, left] + total[top, left]
+
+
+@shared
+def _bounds(total, top, bottom, left, right):
+    """Return the smallest rectangle that holds all valid pixels of one that has some."""
+    while _count(total, top, top + 1, left, right) == 0:
+        top += 1
+    while _count(total, bottom - 1, bottom, left, right) == 0:
+        bottom -= 1
+    while _count(total, top, bottom, left, left + 1) == 0:
+        left += 1
+    while _count(total, top, bottom, right - 1, right) == 0:
+        right -= 1
+    return top, bottom, left, right
