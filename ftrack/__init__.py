@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ftrack.axes import turn_to, warp_to
     from ftrack.cleaning import Fill, Outliers
     from ftrack.cluster import open_client
+    from ftrack.compare import compare_cubes, judge_cube
     from ftrack.config import ClusterSettings, Workflow, read_workflow, write_workflow
     from ftrack.cube import open_cube
     from ftrack.errors import FtrackError, Retry, Skip, Stop
@@ -88,11 +89,13 @@ __all__ = [
     "choose_grid",
     "choose_pairs",
     "clean",
+    "compare_cubes",
     "describe",
     "find_itslive",
     "find_scenes",
     "find_shifts",
     "fit_shift",
+    "judge_cube",
     "list_jobs",
     "make_plan",
     "match_stack",
@@ -133,6 +136,7 @@ _EXPORTS = {
     "axes": ("turn_to", "warp_to"),
     "cleaning": ("Fill", "Outliers"),
     "cluster": ("open_client",),
+    "compare": ("compare_cubes", "judge_cube"),
     "config": ("ClusterSettings", "Workflow", "read_workflow", "write_workflow"),
     "cube": ("open_cube",),
     "errors": ("FtrackError", "Retry", "Skip", "Stop"),

@@ -252,6 +252,23 @@ def verify(cube: CubePlace) -> None:
     raise typer.Exit(OK if report.ok else FAILED)
 
 
+@app.command(epilog="Example: ftrack compare chips32.zarr chips64.zarr")
+@told
+def compare(
+    cubes: Annotated[
+        list[str], typer.Argument(metavar="CUBE...", help="one cube, or several of the same ice; the first is what others differ from")
+    ],
+    dates: Annotated[str | None, typer.Option(help="only pairs whose middle lies between, such as 2024-07-01/2024-07-31")] = None,
+) -> None:
+    """Say in numbers how good cubes are, without a truth, and how far they differ: other settings, another matcher, other images."""
+    opened = [ftrack.open_cube(cube) for cube in cubes]
+    console.show_facts(*(ftrack.judge_cube(cube, dates=dates).lines for cube in opened), heads=cubes)
+    if len(opened) > 1:
+        console.out.print(f"\n[bold]Less {cubes[0]}[/bold]")
+        console.show_facts(*(ftrack.compare_cubes(opened[0], cube, dates=dates).lines for cube in opened[1:]), heads=cubes[1:])
+    console.out.print("\nx, y; m = ground metres of displacement within a pair; scatter is robust")
+
+
 @app.command(name="compile", epilog="Example: ftrack compile")
 @told
 def compile_() -> None:

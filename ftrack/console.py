@@ -96,13 +96,14 @@ def show_plan(plan: Mapping[str, Any], *, as_json: bool = False) -> None:
     show_facts(lines)
 
 
-def show_facts(lines: Mapping[str, str]) -> None:
-    """Print names and values in two columns."""
-    table = Table(box=None, show_header=False, pad_edge=False)
+def show_facts(*columns: Mapping[str, str], heads: Sequence[str] = ()) -> None:
+    """Print names and one or several columns of values, which share their names."""
+    table = Table(box=None, show_header=bool(heads), header_style="bold", pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in lines.items():
-        table.add_row(name, escape(value))
+    for head in heads or [""] * len(columns):
+        table.add_column(escape(head), overflow="fold")
+    for name in columns[0]:
+        table.add_row(name, *(escape(column[name]) for column in columns))
     _print_table(table)
 
 

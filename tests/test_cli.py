@@ -29,6 +29,7 @@ COMMANDS = (
     "run",
     "show",
     "verify",
+    "compare",
     "demo",
     "submit",
     "jobs",
@@ -221,6 +222,15 @@ def test_what_cannot_be_shown_is_refused(made: tuple[Path, Path, Result], tmp_pa
     assert "of which place" in refused(ftrack("export", cube, tmp_path / "v.tif", "--every", "month"))
     assert "cannot be written" in refused(ftrack("show", cube, "--out", tmp_path / "v.xyz"))
     assert "not a published cube" in refused(ftrack("show", tmp_path))
+
+
+def test_compare_judges_cubes_and_says_how_far_they_differ(made: tuple[Path, Path, Result]) -> None:
+    result = ftrack("compare", made[1], made[1])
+    assert result.exit_code == 0, result.output
+    assert "vectors on stable ground" in result.output and "what does not close" in result.output
+    assert f"Less {made[1]}" in " ".join(result.output.split()) and "+0.00, +0.00 m" in result.output
+    assert "Less" not in ftrack("compare", made[1]).output
+    assert "not a published cube" in refused(ftrack("compare", made[1], made[1].with_name("none.zarr")))
 
 
 def test_verify_finds_a_whole_cube_whole_and_a_damaged_one_damaged(made: tuple[Path, Path, Result], tmp_path: Path) -> None:
