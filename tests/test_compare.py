@@ -44,7 +44,8 @@ def noise(sigma: float, seed: int = 0) -> np.ndarray:
 
 
 def test_scatter_errors_and_closure_are_those_of_the_noise() -> None:
-    cube = make_cube(noise(3.0), error=2.0)
+    moving = (np.arange(GRID.width) >= GRID.width // 2) * 10.0 * BASELINES[:, None, None]
+    cube = make_cube(noise(3.0) + moving, error=2.0)
     cube["status"][0, :30] = int(Status.LOW_CORRELATION)
     found = judge_cube(cube)
     assert found.pairs == 6 and found.measured == pytest.approx(11 / 12)
