@@ -67,6 +67,14 @@ def test_ours_is_compared_with_a_mosaic_of_its_live(tmp_path: Path, data_folder:
     assert any(text.startswith("vx: ") and "nodes" in text for text in said)
 
 
+def test_another_matcher_is_judged_beside_ours(tmp_path: Path) -> None:
+    said = run("another_matcher", tmp_path)
+    ours, theirs = (float(line.split()[-1]) for line in next(text for text in said if "m/yr" in text).splitlines()[:2])
+    assert ours < 0.5 * theirs < 50
+    judged = next(text for text in said if "vectors on stable ground" in text)
+    assert "by FFT" in judged and " - " not in judged and said[-1] == "<picture>"
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebooks_are_kept_without_outputs(path: Path) -> None:
     cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
