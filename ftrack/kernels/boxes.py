@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ftrack.kernels.chain import DOWN, FIRST, HEIGHT, RIGHT, SECOND, WIDTH
-from ftrack.kernels.compiled import compiled, inner
+from ftrack.kernels.compiled import compiled, inner, shared
 from ftrack.kernels.vectors import LANES, merge_boxes
 
 FLAT = 1e-6
@@ -24,7 +24,8 @@ class Boxes(NamedTuple):
     """Where means and inverse spreads of the secondary's boxes lie in the one array of numbers, (chip, row, column).
 
     The first belongs to the offset ``dy, dx`` of the first node; ``height`` and ``pitch`` are the numbers of rows and
-    columns, ``far`` of places with a mean too large for the spread, and ``end`` is the place behind the last.
+    columns, ``end`` is the place behind the last. ``far``, int64 (chip, row, 2), are first and last column, plus one, of
+    what has a mean too large for its spread, see ``LEVEL``; zero where nothing has.
     """
 
     mean: int
@@ -33,7 +34,7 @@ class Boxes(NamedTuple):
     dx: int
     height: int
     pitch: int
-    far: int
+    far: np.ndarray
     end: int
 
     def seen_from(self, y: int, x: int) -> dict[str, int]:
@@ -43,7 +44,7 @@ class Boxes(NamedTuple):
 
 
 @compiled
-def fill_boxes(numbers, region, chain, rows_of, planes, sums, squares):
+def fill_boxes(numbers, region, chain, rows_of, planes, sums, squares, far):
     """Fill mean and inverse root of the summed squared deviations of the boxes at every place of a region, for every chip.
 
     Parameters
@@ -63,16 +64,12 @@ def fill_boxes(numbers, region, chain, rows_of, planes, sums, squares):
         parts; -1 = none.
     sums, squares : (n,), float32 (n,)
         Room for the rows and one more. In double precision the sums serve images of any brightness.
-
-    Returns
-    -------
-    int
-        Places where some box has a mean too large for its spread; see ``LEVEL``.
+    far : int64 (chip, row, 2)
+        Result, see ``Boxes``.
     """
     at, step, rows, columns, mean, inverse = region
     spare = (rows_of[-1, 1] + rows_of[-1, 0]) * columns
     slot = np.zeros(chain.shape[0], np.int64)
-    far = 0
     for y in range(rows):
         base = slot[0] * columns
         _begin_row(numbers[at + y * step : at + y * step + columns], sums[base : base + columns], squares[base : base + columns])
@@ -97,24 +94,24 @@ def fill_boxes(numbers, region, chain, rows_of, planes, sums, squares):
                 place = (planes[b, 0] * rows + top) * columns
                 size = chain[b, WIDTH] * chain[b, HEIGHT]
                 m, s = mean + place, inverse + place
-                far += _invert(
-                    sums[line : line + count], squares[line : line + count], size, numbers[m : m + count], numbers[s : s + count]
-                )
+                if _invert(sums[line : line + count], squares[line : line + count], size, numbers[m : m + count], numbers[s : s + count]):
+                    _find_ends(numbers[m : m + count], numbers[s : s + count], _most(size), far[planes[b, 0], top])
         for b in range(chain.shape[0]):
             slot[b] = slot[b] + 1 if slot[b] + 1 < rows_of[b, 0] else 0
-    return far
 
 
 @compiled
-def find_far(numbers, places, where, most, some, span, far):
-    """Find the chips that are compared with a box whose mean times its inverse spread is larger than ``most``.
+def find_far(numbers, places, where, ends, some, span, far):
+    """Find the chips that are compared with a box whose mean is too large for its spread; see ``LEVEL``.
 
     Parameters
     ----------
     numbers : float32 (n,)
         Holds means and inverses, at ``places`` = (mean, inverse, length of a row).
-    where : (start, step)
-        Pixels before the first chip and between chips, along both axes.
+    where : (y, x, step, size)
+        Rows and columns before the first chip, pixels between chips and along the side of a chip.
+    ends : int64 (row, 2)
+        What ``fill_boxes`` has found.
     some : bool (row, column)
         Chips to look at.
     span : int64 (row, 4, column)
@@ -123,18 +120,19 @@ def find_far(numbers, places, where, most, some, span, far):
         Result.
     """
     mean, inverse, pitch = places
-    start, step = where
+    top, first, step, size = where
+    most = _most(size * size)
     for i in range(some.shape[0]):
         for j in range(some.shape[1]):
             if not some[i, j]:
                 continue
-            at = (start + i * step + span[i, 0, j]) * pitch + start + j * step + span[i, 2, j]
-            for _ in range(span[i, 0, j], span[i, 1, j]):
-                a, b, count = np.uintp(mean + at), np.uintp(inverse + at), 0
-                for x in range(np.uintp(span[i, 3, j] - span[i, 2, j])):
-                    count += abs(numbers[a + x] * numbers[b + x]) > most
+            y, x = top + i * step, first + j * step
+            for row in range(y + span[i, 0, j], y + span[i, 1, j]):
+                left, right = max(x + span[i, 2, j], ends[row, 0]), min(x + span[i, 3, j], ends[row, 1])
+                a, b, count = np.uintp(mean + row * pitch + left), np.uintp(inverse + row * pitch + left), 0
+                for k in range(np.uintp(max(right - left, 0))):
+                    count += abs(numbers[a + k] * numbers[b + k]) > most
                 far[i, j] |= count > 0
-                at += pitch
 
 
 def rows_to_remember(chain: np.ndarray) -> np.ndarray:
@@ -164,15 +162,30 @@ def _begin_row(pixels, sums, squares):
 @inner
 def _invert(sums, squares, size, mean, inverse):
     """Write one row of means and inverse spreads; return how many boxes have a mean too large for their spread."""
-    far = 0
-    share, n, least = np.float32(1.0 / size), np.float32(size), np.float32(FLAT * FLAT)
-    most, faintest = np.float32(LEVEL * LEVEL + 1.0), np.float32(size * FAINTEST)
+    far, most = 0, _most(size)
+    share, n, least, faintest = np.float32(1.0 / size), np.float32(size), np.float32(FLAT * FLAT), np.float32(size * FAINTEST)
     for x in range(sums.size):
         m = np.float32(sums[x]) * share
         q = squares[x]
-        power = q + n * m * m
-        textured = (q > least * power) & (q > faintest)
+        textured = (q > least * (q + n * m * m)) & (q > faintest)
+        i = np.float32(1) / np.sqrt(q) if textured else np.float32(0)
         mean[x] = m
-        inverse[x] = np.float32(1) / np.sqrt(q) if textured else np.float32(0)
-        far += textured & (power > most * q)
+        inverse[x] = i
+        far += abs(m * i) > most
     return far
+
+
+@inner
+def _most(size):
+    """Return how large the mean of ``size`` pixels may be times the inverse root of their summed squared deviations."""
+    return np.float32(LEVEL / np.sqrt(size))
+
+
+@shared
+def _find_ends(mean, inverse, most, ends):
+    left, right = 0, mean.size
+    while abs(mean[left] * inverse[left]) <= most:
+        left += 1
+    while abs(mean[right - 1] * inverse[right - 1]) <= most:
+        right -= 1
+    ends[0], ends[1] = left, right

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import accumulate, pairwise
-from typing import NamedTuple
 
 import numpy as np
 
-from ftrack.kernels.boxes import LEVEL, Boxes, fill_boxes, find_far, room_for_boxes, rows_to_remember
-from ftrack.kernels.chain import DOWN, FIRST, HEIGHT, RIGHT, SECOND, WIDTH, chain_for, chain_of_pixels, mark_needed
+from ftrack.kernels.boxes import fill_boxes, find_far, room_for_boxes
+from ftrack.kernels.chain import WIDTH, mark_needed
 from ftrack.kernels.gaps import PLANES
 from ftrack.kernels.layout import Layout
 from ftrack.kernels.moments import Chips
 from ftrack.kernels.products import offsets_for
-from ftrack.kernels.strip import BACK, CHIP, LINE, MASK, PLANE, RING, START, Gaps, Nodes, Places, Shape
+from ftrack.kernels.squares import in_squares
+from ftrack.kernels.strip import PLANE, Gaps, Nodes, Places, Shape
 from ftrack.kernels.sweep import sweep_gaps, sweep_masked, sweep_strip
+from ftrack.kernels.tiles import GAPPY, LEVELLED, MASKED, PLAIN, Cell, Result, Search, Tables, Tile, images_of
 from ftrack.kernels.vectors import LANES
-
-PLAIN, LEVELLED, MASKED, GAPPY = 1, 2, 3, 4
-"""How the sums of a chip are formed: as they are, with the means taken out, or over the pixels that both images have, in single or double
-precision."""
+from ftrack.kernels.walk import measure_squares, place_squares
 
 CACHE = 700_000
 """Bytes of sums that a strip of a cell may keep, so that they stay in the processor's caches."""
@@ -36,77 +34,6 @@ FEW = 32
 
 WASTE = 3.0
 """A cell is cut in four where its windows together hold this many times the offsets of the largest."""
-
-
-class Tile(NamedTuple):
-    """Images and what is known of them.
-
-    ``numbers`` begins with both images, row after row, zero where there are gaps, and, if there are any, where they are
-    valid, 1 or 0, and their squares; the secondary begins ``far`` px above and left of the reference, and the lengths of their
-    rows are those of ``r_valid`` and ``s_valid``, bool (y, x). ``boxes`` serve plain sums; behind them is room.
-    """
-
-    numbers: np.ndarray
-    r_valid: np.ndarray
-    s_valid: np.ndarray
-    far: int
-    layout: Layout
-    chips: Chips
-    min_valid: float
-    boxes: Boxes
-
-
-class Search(NamedTuple):
-    """First and last row and column of every window, px, int64 (row, 4, column), and how the sums of every chip are formed.
-
-    ``mode`` is uint8 (chip, row, column), 0 = not at all; ``rims`` are the chips among them that the rim of the imagery cuts, int32 (chip,
-    row, column, 8), see ``ftrack.kernels.rectangles``.
-    """
-
-    span: np.ndarray
-    mode: np.ndarray
-    rims: np.ndarray
-
-
-class Result(NamedTuple):
-    """What is found, float32 (chip, row, column, 14), see ``ftrack.kernels.peaks.judge_row``, and room for surfaces or none."""
-
-    found: np.ndarray
-    keep: np.ndarray
-
-
-class Tables(NamedTuple):
-    """A layout's chain of blocks and of pixels, as the compiled loops need them; see ``ftrack.kernels.sweep``."""
-
-    blocks: np.ndarray
-    pixels: np.ndarray
-    of_box: np.ndarray
-    of_chip: np.ndarray
-    lines: int
-    ring: int
-    remember: np.ndarray
-
-
-Cell = tuple[int, int, int, int]
-
-
-def tables_of(layout: Layout) -> Tables:
-    """Return the tables of a layout."""
-    chain, of_chip = chain_for(layout.counts)
-    table = np.zeros((len(chain), 13), np.int64)
-    table[:, : chain.shape[1]] = chain
-    along = chain[1:][chain[1:, DOWN] == 0]
-    kept = np.ones(len(chain), np.int64)
-    for first, right in along[:, [FIRST, RIGHT]]:
-        while kept[first] <= right:
-            kept[first] *= 2
-    table[:, LINE], table[:, MASK] = np.cumsum(kept) - kept, kept - 1
-    down = np.where(chain[:, DOWN] > 0, chain[chain[:, SECOND], HEIGHT], 0)
-    table[:, BACK], table[:, RING] = np.maximum(down, 1), np.cumsum(down) - down
-    table[:, CHIP] = -1
-    table[of_chip, CHIP], table[of_chip, START] = np.arange(len(of_chip)), layout.starts
-    pixels, of_box = chain_of_pixels(chain, layout.side)
-    return Tables(table, pixels, of_box, of_chip, int(kept.sum()), int(down.sum()), rows_to_remember(pixels))
 
 
 def cut_cells(search: Search) -> list[tuple[Cell, np.ndarray]]:
@@ -164,11 +91,6 @@ def shape_of(cell: Cell, union: np.ndarray, layout: Layout) -> Shape:
     return Shape(layout.side, layout.step, rows, columns, *parts, int(union[0]), int(union[2]))
 
 
-def _images(tile: Tile) -> int:
-    """Return how many numbers both images take; behind them stands whether each pixel is valid, and then its square."""
-    return tile.r_valid.size + tile.s_valid.size
-
-
 def _strips(cell: Cell, shape: Shape, tables: Tables, kind: int = PLAIN) -> list[tuple[int, int]]:
     """Cut the columns of a cell so that the sums of one strip stay in the processor's caches."""
     surface = {MASKED: 4 * PLANES, GAPPY: 8 * PLANES}.get(kind, 4) * shape.panels * shape.vectors * LANES * shape.bands * shape.group
@@ -209,6 +131,12 @@ def place_all(tile: Tile, cell: Cell, shape: Shape, tables: Tables) -> tuple[Pla
     return Places(r, r_step, s, s_step, mean, inverse, height, pitch, lines, ring, surface, highest, room, blocks, rims), differences, end
 
 
+def end_of(tile: Tile, cell: Cell, union: np.ndarray, tables: Tables) -> int:
+    """Return how many numbers a cell needs."""
+    end = place_all(tile, cell, shape_of(cell, union, tile.layout), tables)[2]
+    return max(end, place_squares(tile, cell, union)[-1]) if in_squares(tile.layout) else end
+
+
 def measure_cell(tile: Tile, search: Search, cell: Cell, union: np.ndarray, tables: Tables, result: Result, kinds: tuple[int, ...]) -> None:
     """Find the peaks of the nodes of one cell whose sums are of some kinds.
 
@@ -241,6 +169,11 @@ def _parts(search: Search, cell: Cell, kind: int) -> list[tuple[Cell, np.ndarray
 def _measure_part(tile: Tile, search: Search, what: tuple[Cell, np.ndarray, int], tables: Tables, result: Result) -> None:
     """Find the peaks of some nodes of a cell by sums of one kind."""
     cell, union, kind = what
+    if kind == PLAIN and tile.boxes.far.any():
+        _mark_far(tile, search, cell)
+    if kind == PLAIN and in_squares(tile.layout):
+        measure_squares(tile, search, cell, union, tables, result)
+        return
     shape = shape_of(cell, union, tile.layout)
     places, differences, end = place_all(tile, cell, shape, tables)
     if end > tile.numbers.size:
@@ -252,10 +185,6 @@ def _measure_part(tile: Tile, search: Search, what: tuple[Cell, np.ndarray, int]
     if kind == PLAIN:
         at = (cell[0] * shape.step * shape.side + shape.dy, cell[2] * shape.step * shape.side + shape.dx)
         places = places._replace(**tile.boxes.seen_from(*at))
-    if kind == PLAIN and tile.boxes.far:
-        mode = search.mode[:, cell[0] : cell[1], cell[2] : cell[3]]
-        plain = (mode == PLAIN) & (search.rims[:, cell[0] : cell[1], cell[2] : cell[3], 1] == 0)
-        _mark_far(tile, places, mode, plain, search.span[cell[0] : cell[1], :, cell[2] : cell[3]] - union[[0, 0, 2, 2]][:, None])
     for first, last in _strips(cell, shape, tables, kind):
         moved = (first - cell[2]) * tile.layout.step * shape.side
         here = places._replace(r=places.r + moved, s=places.s + moved, mean=places.mean + moved, inverse=places.inverse + moved)
@@ -352,7 +281,7 @@ def _mean_of_window(tile: Tile, cell: Cell, shape: Shape, span: np.ndarray, chip
 
 
 def _secondary(tile: Tile) -> np.ndarray:
-    return tile.numbers[tile.r_valid.size : _images(tile)].reshape(tile.s_valid.shape)
+    return tile.numbers[tile.r_valid.size : images_of(tile)].reshape(tile.s_valid.shape)
 
 
 def _windows(blocks: np.ndarray, layout: Layout, chip: int, shape: tuple[int, ...]) -> np.ndarray:
@@ -378,7 +307,8 @@ def _fill_boxes(numbers: np.ndarray, places: Places, table: np.ndarray, tables: 
     planes[tables.of_box[tables.of_chip], 0] = np.arange(len(tables.of_chip))
     planes[tables.of_box[1:], 1] = table[1:, PLANE]
     region = (places.s, places.s_step, places.height, places.pitch, places.mean, places.inverse)
-    fill_boxes(numbers, region, tables.pixels, tables.remember, planes, *room_for_boxes(tables.remember, places.pitch, np.float64))
+    far = np.zeros((len(tables.of_chip), places.height, 2), np.int64)
+    fill_boxes(numbers, region, tables.pixels, tables.remember, planes, *room_for_boxes(tables.remember, places.pitch, np.float64), far)
 
 
 def _gaps(tile: Tile, shape: Shape, tables: Tables, kind: int, chips: tuple[int, ...]) -> Gaps:
@@ -386,15 +316,19 @@ def _gaps(tile: Tile, shape: Shape, tables: Tables, kind: int, chips: tuple[int,
     line = PLANES * shape.group * shape.vectors * LANES
     rows = tables.lines, tables.ring * shape.panels * shape.bands * shape.columns
     sums = np.zeros(sum(rows) * line if kind == GAPPY else 0)
-    return Gaps(_images(tile), _images(tile), tile.min_valid, sums, rows[0] * line, np.zeros(chips, np.bool_))
+    return Gaps(images_of(tile), images_of(tile), tile.min_valid, sums, rows[0] * line, np.zeros(chips, np.bool_))
 
 
-def _mark_far(tile: Tile, places: Places, mode: np.ndarray, plain: np.ndarray, span: np.ndarray) -> None:
-    """Set chips to ``LEVELLED`` that are compared with a box whose mean is too large for its spread."""
-    layout = tile.layout
+def _mark_far(tile: Tile, search: Search, cell: Cell) -> None:
+    """Set chips of a cell to ``LEVELLED`` that are compared with a box whose mean is too large for its spread."""
+    layout, boxes, here = tile.layout, tile.boxes, (slice(*cell[:2]), slice(*cell[2:]))
+    step, plane = layout.step * layout.side, boxes.height * boxes.pitch
+    span = np.ascontiguousarray(search.span[here[0], :, here[1]])
     for c, (count, start) in enumerate(zip(layout.counts, layout.starts, strict=True)):
-        at = (places.mean + c * places.height * places.pitch, places.inverse + c * places.height * places.pitch, places.pitch)
-        where = (int(start) * layout.side, layout.step * layout.side)
-        chosen = np.zeros(mode.shape[1:], np.bool_)
-        find_far(tile.numbers, at, where, np.float32(LEVEL / (count * layout.side)), plain[c], span, chosen)
-        mode[c][chosen] = LEVELLED
+        mode = search.mode[c][here]
+        at = (boxes.mean + c * plane, boxes.inverse + c * plane, boxes.pitch)
+        first = int(start) * layout.side
+        where = (first + cell[0] * step - boxes.dy, first + cell[2] * step - boxes.dx, step, int(count) * layout.side)
+        chosen = np.zeros(mode.shape, np.bool_)
+        find_far(tile.numbers, at, where, boxes.far[c], (mode == PLAIN) & (search.rims[c, :, :, 1][here] == 0), span, chosen)
+        mode[chosen] = LEVELLED

@@ -12,25 +12,13 @@ from typing import NamedTuple
 import numpy as np
 
 from ftrack.kernels.boxes import Boxes, fill_boxes, room_for_boxes
-from ftrack.kernels.cells import (
-    GAPPY,
-    LEVELLED,
-    MASKED,
-    PLAIN,
-    Cell,
-    Result,
-    Search,
-    Tables,
-    Tile,
-    cut_cells,
-    measure_cell,
-    place_all,
-    shape_of,
-    tables_of,
-)
+from ftrack.kernels.cells import cut_cells, end_of, measure_cell
 from ftrack.kernels.layout import Layout, Peaks, Windows, everywhere
 from ftrack.kernels.moments import Chips, copy_valid, measure_chips, summed
+from ftrack.kernels.pairs import fold_images
 from ftrack.kernels.rectangles import find_rectangles
+from ftrack.kernels.squares import in_squares
+from ftrack.kernels.tiles import GAPPY, LEVELLED, MASKED, PLAIN, Cell, Result, Search, Tables, Tile, images_of, tables_of
 from ftrack.kernels.vectors import LANES
 
 __all__ = ["Peaks", "Windows", "everywhere", "find_peaks", "prepare", "search"]
@@ -85,7 +73,7 @@ def prepare(images: tuple[np.ndarray, np.ndarray], at: Corners, layout: Layout, 
     reaches, inside = _reaches(shape, at[1], layout, span)
     usable = (chips.valid >= min_valid) & ~chips.flat & reaches
     some = span.swapaxes(0, 1)[:, usable.any(0)]
-    far = int(np.abs(some).max(initial=0))
+    far = int(np.abs(some).max(initial=0)) + 1
     s_shape = (size[0] + 2 * far + MARGIN, size[1] + 2 * far + MARGIN)
     union = np.array([some[0].min(), some[1].max(), some[2].min(), some[3].max()]) if some.size else np.zeros(4, np.int64)
     boxes = _place_boxes(size, s_shape, union, len(layout.counts))
@@ -97,7 +85,9 @@ def prepare(images: tuple[np.ndarray, np.ndarray], at: Corners, layout: Layout, 
     missing = gaps > 0 or not r_valid.all()
     totals = (summed(r_valid), summed(tile.s_valid)) if missing or not inside[usable].all() else ()
     if (usable & ~chips.far).any():
-        tile = tile._replace(boxes=boxes._replace(far=_fill_boxes(tile, tables)))
+        _fill_boxes(tile, tables)
+        if in_squares(layout):
+            fold_images(tile.numbers, ((0, *size), (r.size, *s_shape)), 3 * images_of(tile))
     return Ground(tile, tables, usable, shape, at[1], missing, totals)
 
 
@@ -179,7 +169,7 @@ def _search(span: np.ndarray, chips: Chips, usable: np.ndarray) -> Search:
 def _room(tile: Tile, search: Search, tables: Tables) -> tuple[int, list[tuple[Cell, np.ndarray]]]:
     """Return how many numbers a search needs, and its cells."""
     cells = cut_cells(search)
-    ends = (place_all(tile, cell, shape_of(cell, union, tile.layout), tables)[2] for cell, union in cells)
+    ends = (end_of(tile, cell, union, tables) for cell, union in cells)
     return max(ends, default=tile.boxes.end), cells
 
 
@@ -187,21 +177,21 @@ def _place_boxes(size: tuple[int, int], s_shape: tuple[int, int], union: np.ndar
     """Return where means and inverse spreads will lie behind the images and what goes with these; ``union`` holds all windows."""
     height = size[0] + int(union[1] - union[0])
     pitch = -(-(size[1] + int(union[3] - union[2])) // LANES) * LANES
-    mean = -(-3 * (size[0] * size[1] + s_shape[0] * s_shape[1]) // LANES) * LANES
+    mean = -(-4 * (size[0] * size[1] + s_shape[0] * s_shape[1]) // LANES) * LANES
     inverse = mean + chips * height * pitch
-    return Boxes(mean, inverse, int(union[0]), int(union[2]), height, pitch, 0, inverse + chips * height * pitch + LANES)
+    far = np.zeros((chips, height, 2), np.int64)
+    return Boxes(mean, inverse, int(union[0]), int(union[2]), height, pitch, far, inverse + chips * height * pitch + LANES)
 
 
-def _fill_boxes(tile: Tile, tables: Tables) -> int:
-    """Fill means and inverse spreads; return at how many places the mean is too large for the spread."""
+def _fill_boxes(tile: Tile, tables: Tables) -> None:
+    """Fill means and inverse spreads, and where a mean is too large for the spread."""
     boxes, step = tile.boxes, tile.s_valid.shape[1]
     first = tile.r_valid.size + (tile.far + boxes.dy) * step + tile.far + boxes.dx
     region = (first, step, boxes.height, boxes.pitch, boxes.mean, boxes.inverse)
     planes = np.full((len(tables.pixels), 2), -1)
     planes[tables.of_box[tables.of_chip], 0] = np.arange(len(tables.of_chip))
-    return int(
-        fill_boxes(tile.numbers, region, tables.pixels, tables.remember, planes, *room_for_boxes(tables.remember, boxes.pitch, np.float32))
-    )
+    room = room_for_boxes(tables.remember, boxes.pitch, np.float32)
+    fill_boxes(tile.numbers, region, tables.pixels, tables.remember, planes, *room, boxes.far)
 
 
 def _aligned(n: int) -> np.ndarray:

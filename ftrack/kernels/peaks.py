@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ftrack.kernels.compiled import compiled
-from ftrack.kernels.vectors import NONE, highest_maximum
+from ftrack.kernels.vectors import NONE, highest_maximum, place_of_highest
 
 EXCLUSION = 2
 """Offsets this near to the peak belong to it and are not searched for a second one, px."""
@@ -21,7 +21,7 @@ def judge_row(numbers, surfaces, todo, span, found):
     Parameters
     ----------
     numbers : float32 (n,)
-        Holds the surfaces, ``NONE`` where there is no coefficient and in the last column.
+        Holds the surfaces, ``NONE`` where there is no coefficient and in the last column; one vector more can be read.
     surfaces : (at, highest, height, width, dy, dx)
         Place of the first node's surface, and of the highest coefficients of its rows; rows and columns of a surface;
         offset of its first coefficient, px.
@@ -39,17 +39,13 @@ def judge_row(numbers, surfaces, todo, span, found):
             continue
         top, bottom, left, right = span[0, k], span[1, k], span[2, k], span[3, k]
         begin = at + k * height * width
-        rows = numbers[highest + k * height + top : highest + k * height + bottom]
-        y0, best = 0, none
-        for y in range(rows.size):
-            if rows[y] > best:
-                y0, best = y, rows[y]
+        rows, count = highest + k * height + top, bottom - top
+        y0 = place_of_highest(numbers, rows, count)
+        best = numbers[rows + y0]
         if best == none:
             continue
         y0 += top
-        x0 = left
-        while numbers[begin + y0 * width + x0] != best:
-            x0 += 1
+        x0 = left + place_of_highest(numbers, begin + y0 * width + left, right - left)
         bound = 0
         for v in range(3):
             for u in range(3):
@@ -63,20 +59,20 @@ def judge_row(numbers, surfaces, todo, span, found):
                 elif bound == 0:
                     bound = 2
         found[k, 0], found[k, 1], found[k, 2], found[k, 4] = best, dy + y0, dx + x0, bound
-        second, likely = np.float32(0), -1
-        for y in range(rows.size):
-            if rows[y] > second and abs(y + top - y0) > EXCLUSION:
-                likely, second = y, rows[y]
-        second = np.float32(0)
-        for turn in range(-1, rows.size):
+        likely, second = -1, np.float32(0)
+        for first, last in ((top, y0 - EXCLUSION), (y0 + EXCLUSION + 1, bottom)):
+            if first < last:
+                y = first - top + place_of_highest(numbers, rows + first - top, last - first)
+                if likely < 0 or numbers[rows + y] > numbers[rows + likely]:
+                    likely = y
+        for turn in range(-1, count):
             y = turn if turn >= 0 else likely
-            if y < 0 or rows[y] <= second:
+            if y < 0 or numbers[rows + y] <= second:
                 continue
             row = begin + (top + y) * width
-            above, below = row - width if y > 0 else row, row + width if y + 1 < rows.size else row
+            above, below = row - width if y > 0 else row, row + width if y + 1 < count else row
             near = EXCLUSION if abs(top + y - y0) <= EXCLUSION else -1
-            value = highest_maximum(numbers, above, row, below, left, right, x0 - near, x0 + near + 1)
-            second = max(second, value)
+            second = highest_maximum(numbers, above, row, below, left, right, x0 - near, x0 + near + 1, second)
         found[k, 3] = min(HIGHEST_RATIO, best / second) if second > 0 else HIGHEST_RATIO
 
 

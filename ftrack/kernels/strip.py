@@ -6,6 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ftrack.kernels.compiled import inner
+from ftrack.kernels.lanes import LANES
+
 LINE, MASK, BACK, RING, PLANE, CHIP, START = range(6, 13)
 """Further columns of a chain: first line of sums and how many (less one) are kept along x, how many rows a merge along
 y looks back and where they begin, place of the differences of means, chip that is this box, -1 = none, and where it begins."""
@@ -81,3 +84,15 @@ class Gaps(NamedTuple):
     sums: np.ndarray
     ring: int
     far: np.ndarray
+
+
+@inner
+def factors_of(shape, places, nodes, chip, at, offset):
+    """Return what turns sums of products into coefficients: places of means and inverses, length of a row, total and scale."""
+    c, n, m = chip
+    if nodes.rims[c, n, m, 1] > 0:
+        height, pitch = shape.bands * shape.group, shape.panels * shape.vectors * LANES
+        mean = places.rims + (2 * (c * nodes.todo.shape[2] + m) * height + offset[0]) * pitch + offset[1]
+        return mean, mean + height * pitch, pitch, np.float32(1), np.float32(1)
+    place = (c * places.height + at[0] + offset[0]) * places.pitch + at[1] + offset[1]
+    return places.mean + place, places.inverse + place, places.pitch, nodes.total[c, n, m], nodes.scale[c, n, m]

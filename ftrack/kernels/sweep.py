@@ -12,8 +12,10 @@ from ftrack.kernels.peaks import judge_row
 from ftrack.kernels.products import block_products
 from ftrack.kernels.products import offsets_for as offsets_for
 from ftrack.kernels.rims import fill_rims
-from ftrack.kernels.strip import BACK, CHIP, LINE, MASK, PLANE, RING, START
-from ftrack.kernels.vectors import LANES, NONE, make_merge, normalise
+from ftrack.kernels.scores import normalise
+from ftrack.kernels.squares import advance_squares
+from ftrack.kernels.strip import BACK, CHIP, LINE, MASK, PLANE, RING, START, factors_of
+from ftrack.kernels.vectors import LANES, NONE, make_merge
 
 _add, _push, _add_levelled, _push_levelled = (make_merge(push, levelled) for levelled in (False, True) for push in (False, True))
 
@@ -54,6 +56,19 @@ def sweep_strip(numbers, shape, places, table, nodes, gaps, result):
         fill_rims(numbers, shape, places, table, nodes, gaps, i)
         for part in range(shape.panels * shape.bands):
             _advance(numbers, shape, places, table, nodes, i, part)
+        _write_row(numbers, shape, places, table, nodes.todo, nodes.span, i, result)
+
+
+@compiled
+def sweep_squares(numbers, shape, places, table, nodes, gaps, squares, result):
+    """Do the same where all chips are squares of squares; see ``ftrack.kernels.squares``."""
+    _begin(numbers, shape, places, nodes)
+    for k in range(shape.group * shape.vectors * LANES):
+        numbers[squares.room + k] = np.float32(0)
+    for i in range(shape.rows):
+        fill_rims(numbers, shape, places, table, nodes, gaps, i)
+        for part in range(shape.panels * shape.bands):
+            advance_squares(numbers, shape, places, nodes, squares, i, part)
         _write_row(numbers, shape, places, table, nodes.todo, nodes.span, i, result)
 
 
@@ -127,18 +142,6 @@ def _write_row(numbers, shape, places, table, chosen, spans, i, result):
 
 
 @inner
-def _factors(shape, places, nodes, chip, at, offset):
-    """Return what turns sums of products into coefficients: places of means and inverses, length of a row, total and scale."""
-    c, n, m = chip
-    if nodes.rims[c, n, m, 1] > 0:
-        height, pitch = shape.bands * shape.group, shape.panels * shape.vectors * LANES
-        mean = places.rims + (2 * (c * nodes.todo.shape[2] + m) * height + offset[0]) * pitch + offset[1]
-        return mean, mean + height * pitch, pitch, np.float32(1), np.float32(1)
-    place = (c * places.height + at[0] + offset[0]) * places.pitch + at[1] + offset[1]
-    return places.mean + place, places.inverse + place, places.pitch, nodes.total[c, n, m], nodes.scale[c, n, m]
-
-
-@inner
 def _advance(numbers, shape, places, table, nodes, i, part):
     """Work through row ``i`` of the blocks of a cell at one part of the offsets."""
     side, step, _, columns, panels, vectors, bands, group, _, _ = shape
@@ -192,7 +195,7 @@ def _advance(numbers, shape, places, table, nodes, i, part):
             if y1 > y0:
                 node = c * todo.shape[2] + m
                 row = node * height + dy0 + y0
-                mean, inverse, pitch, total, scale = _factors(shape, places, nodes, (c, n, m), (top * side, left * side), (dy0 + y0, dx0))
+                mean, inverse, pitch, total, scale = factors_of(shape, places, nodes, (c, n, m), (top * side, left * side), (dy0 + y0, dx0))
                 normalise(
                     numbers, out + y0 * reach, mean, inverse, pitch, total, scale,
                     y1 - y0, reach, span[n, 2, m] - dx0, span[n, 3, m] - dx0,

@@ -8,14 +8,31 @@ offsets are put together.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
-LANES = 16
+from ftrack.kernels.lanes import (
+    BITS,
+    FLOAT,
+    INDEX,
+    PLACES,
+    VECTOR,
+    Loop,
+    bits_of,
+    fma_of,
+    highest_lane,
+    larger,
+    load,
+    number,
+    spread,
+    store,
+)
+from ftrack.kernels.lanes import LANES as LANES
+from ftrack.kernels.lanes import NONE as NONE
 
 MOST_VECTORS = 3
 WIDEST = MOST_VECTORS * LANES
@@ -24,69 +41,8 @@ WIDEST = MOST_VECTORS * LANES
 GROUPS = (0, 12, 8, 6)
 """Rows of offsets that one pass over a block serves, by the number of vectors along x: as many sums as registers hold."""
 
-NONE = -3.0
-"""Stands where an offset has no coefficient."""
-
-_FLOAT = ir.FloatType()
-_INDEX = ir.IntType(64)
-_VECTOR = ir.VectorType(_FLOAT, LANES)
-_PLACES = ir.VectorType(ir.IntType(32), LANES)
-
-
-def _number(value: int) -> Any:
-    return ir.Constant(_INDEX, value)
-
-
-def _place(builder: Any, base: Any, offset: Any, kind: Any) -> Any:
-    return builder.bitcast(builder.gep(base, [offset]), kind.as_pointer())
-
-
-def _load(builder: Any, base: Any, offset: Any, kind: Any = _VECTOR) -> Any:
-    value = builder.load(_place(builder, base, offset, kind))
-    value.align = 4
-    return value
-
-
-def _store(builder: Any, value: Any, base: Any, offset: Any) -> None:
-    builder.store(value, _place(builder, base, offset, value.type)).align = 4
-
-
-def _spread(builder: Any, number: Any, kind: Any = _VECTOR) -> Any:
-    """Repeat one number in all lanes of a vector."""
-    undefined = ir.Constant(kind, ir.Undefined)
-    single = builder.insert_element(undefined, number, ir.Constant(ir.IntType(32), 0))
-    return builder.shuffle_vector(single, undefined, ir.Constant(_PLACES, [0] * LANES))
-
-
-def _fma(builder: Any) -> Any:
-    kind = ir.FunctionType(_VECTOR, [_VECTOR, _VECTOR, _VECTOR])
-    return cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32")
-
-
-class _Loop:
-    """A loop over ``0, step, 2 * step, ...`` below ``end`` that carries values along."""
-
-    def __init__(self, builder: Any, end: Any, step: int, carried: list[Any]) -> None:
-        self.builder, self.end, self.step = builder, end, step
-        before = builder.block
-        self.body, self.done = builder.append_basic_block("body"), builder.append_basic_block("done")
-        builder.branch(self.body)
-        builder.position_at_end(self.body)
-        self.index = builder.phi(_INDEX)
-        self.index.add_incoming(_number(0), before)
-        self.carried = [builder.phi(value.type) for value in carried]
-        for phi, value in zip(self.carried, carried, strict=True):
-            phi.add_incoming(value, before)
-
-    def close(self, values: list[Any]) -> None:
-        """End the body; afterwards the loop is done and ``values`` are those of the last turn."""
-        builder = self.builder
-        after = builder.add(self.index, _number(self.step))
-        self.index.add_incoming(after, builder.block)
-        for phi, value in zip(self.carried, values, strict=True):
-            phi.add_incoming(value, builder.block)
-        builder.cbranch(builder.icmp_signed("<", after, self.end), self.body, self.done)
-        builder.position_at_end(self.done)
+PAIRS = (0, 6, 8, 7)
+"""Pairs of rows of offsets that one pass over a block serves, likewise."""
 
 
 def make_products(rows: int, vectors: int) -> Any:
@@ -105,30 +61,79 @@ def make_products(rows: int, vectors: int) -> Any:
             arrays = [context.make_array(signature.args[k])(context, builder, args[k]).data for k in (0, 3, 7)]
             r_ptr, s_ptr, out = (builder.gep(data, [args[k + 1]]) for data, k in zip(arrays, (0, 3, 7), strict=True))
             r_step, s_step, side = args[2], args[5], args[6]
-            fma = _fma(builder)
-            zero = ir.Constant(_VECTOR, [0.0] * LANES)
-            down = _Loop(builder, side, rows, [zero] * (group * vectors))
+            zero = ir.Constant(VECTOR, [0.0] * LANES)
+            down = Loop(builder, side, rows, [zero] * (group * vectors))
             r_row = builder.gep(r_ptr, [builder.mul(down.index, r_step)])
             s_row = builder.gep(s_ptr, [builder.mul(down.index, s_step)])
-            along = _Loop(builder, side, 1, down.carried)
-            now = list(along.carried)
-            for q in range(rows + group - 1):
-                at = builder.add(builder.mul(s_step, _number(q)), along.index)
-                shifted = [_load(builder, s_row, builder.add(at, _number(k * LANES))) for k in range(vectors)]
-                for g in range(max(0, q - rows + 1), min(group, q + 1)):
-                    place = builder.add(builder.mul(r_step, _number(q - g)), along.index)
-                    pixel = _spread(builder, builder.load(builder.gep(r_row, [place])))
-                    for k in range(vectors):
-                        now[g * vectors + k] = builder.call(fma, [pixel, shifted[k], now[g * vectors + k]])
+            along = Loop(builder, side, 1, down.carried)
+            now = _multiply(builder, (r_row, r_step), (s_row, s_step), along, (rows, group, vectors))
             along.close(now)
             down.close(now)
             for n, value in enumerate(now):
-                _store(builder, value, out, _number(n * LANES))
+                store(builder, value, out, number(n * LANES))
             return context.get_dummy_value()
 
         return signature, build
 
     return products
+
+
+def make_pairs(rows: int, vectors: int) -> Any:
+    """Return an intrinsic that sums the products of half the rows of a block with ``PAIRS[vectors]`` times ``vectors * 16`` shifted ones.
+
+    The ``side / 2`` rows of a block, a multiple of ``rows``, lie ``r_step`` apart, lines of offsets ``s_step``. Sums begin
+    with those at ``start`` and are written to lines ``line`` apart at ``out``; if ``last`` with those at ``kept`` added,
+    which they then take the place of. All are places in one array.
+    """
+    group = PAIRS[vectors]
+
+    @intrinsic
+    def pairs(typing_context, numbers, r_at, r_step, s_at, s_step, side, start, last, kept, out, line):
+        i8 = types.int64
+        signature = types.void(numbers, i8, i8, i8, i8, i8, i8, types.boolean, i8, i8, i8)
+
+        def build(context, builder, signature, args):
+            data = context.make_array(signature.args[0])(context, builder, args[0]).data
+            r_ptr, s_ptr, start_ptr, kept_ptr, out_ptr = (builder.gep(data, [args[k]]) for k in (1, 3, 6, 8, 9))
+            (r_step, s_step, side), line = (args[k] for k in (2, 4, 5)), args[10]
+            sums = [load(builder, start_ptr, number(n * LANES)) for n in range(group * vectors)]
+            down = Loop(builder, builder.udiv(side, number(2)), rows, sums)
+            r_row = builder.gep(r_ptr, [builder.mul(down.index, r_step)])
+            s_row = builder.gep(s_ptr, [builder.mul(down.index, s_step)])
+            along = Loop(builder, side, 1, down.carried)
+            sums = _multiply(builder, (r_row, r_step), (s_row, s_step), along, (rows, group, vectors))
+            along.close(sums)
+            down.close(sums)
+            places = [builder.add(builder.mul(line, number(n // vectors)), number(n % vectors * LANES)) for n in range(len(sums))]
+            with builder.if_else(args[7]) as (then, otherwise):
+                with then:
+                    for value, at in zip(sums, places, strict=True):
+                        above = load(builder, kept_ptr, at)
+                        store(builder, value, kept_ptr, at)
+                        store(builder, builder.fadd(above, value), out_ptr, at)
+                with otherwise:
+                    for value, at in zip(sums, places, strict=True):
+                        store(builder, value, out_ptr, at)
+            return context.get_dummy_value()
+
+        return signature, build
+
+    return pairs
+
+
+def _multiply(builder: Any, r: tuple[Any, Any], s: tuple[Any, Any], along: Loop, sizes: tuple[int, int, int]) -> list[Any]:
+    """Add the products of ``rows`` pixels of a column with ``group`` times ``vectors * 16`` shifted ones to the sums carried along."""
+    (r_row, r_step), (s_row, s_step), (rows, group, vectors) = r, s, sizes
+    fma, sums = fma_of(builder), list(along.carried)
+    for q in range(rows + group - 1):
+        at = builder.add(builder.mul(s_step, number(q)), along.index)
+        shifted = [load(builder, s_row, builder.add(at, number(k * LANES))) for k in range(vectors)]
+        for g in range(max(0, q - rows + 1), min(group, q + 1)):
+            place = builder.add(builder.mul(r_step, number(q - g)), along.index)
+            pixel = spread(builder, builder.load(builder.gep(r_row, [place])))
+            for k in range(vectors):
+                sums[g * vectors + k] = builder.call(fma, [pixel, shifted[k], sums[g * vectors + k]])
+    return sums
 
 
 def make_merge(push: bool, levelled: bool) -> Any:
@@ -147,17 +152,17 @@ def make_merge(push: bool, levelled: bool) -> Any:
             data = context.make_array(signature.args[0])(context, builder, args[0]).data
             a_ptr, b_ptr, out_ptr, kept_ptr, d_ptr = (builder.gep(data, [args[k]]) for k in (1, 2, 3, 4, 6))
             pitch, rows, reach = args[7:10]
-            fma, spread = _fma(builder), _spread(builder, args[5])
-            down = _Loop(builder, rows, 1, [])
+            fma, weight = fma_of(builder), spread(builder, args[5])
+            down = Loop(builder, rows, 1, [])
             line, d_line = builder.mul(down.index, reach), builder.mul(down.index, pitch)
-            along = _Loop(builder, reach, LANES, [])
+            along = Loop(builder, reach, LANES, [])
             at = builder.add(line, along.index)
-            total = builder.fadd(_load(builder, a_ptr, at), _load(builder, b_ptr, at))
+            total = builder.fadd(load(builder, a_ptr, at), load(builder, b_ptr, at))
             if levelled:
-                total = builder.call(fma, [spread, _load(builder, d_ptr, builder.add(d_line, along.index)), total])
+                total = builder.call(fma, [weight, load(builder, d_ptr, builder.add(d_line, along.index)), total])
             if push:
-                _store(builder, _load(builder, kept_ptr, at), a_ptr, at)
-            _store(builder, total, out_ptr, at)
+                store(builder, load(builder, kept_ptr, at), a_ptr, at)
+            store(builder, total, out_ptr, at)
             along.close([])
             down.close([])
             return context.get_dummy_value()
@@ -165,61 +170,6 @@ def make_merge(push: bool, levelled: bool) -> Any:
         return signature, build
 
     return merge
-
-
-def _normalise(typing_context, numbers, sums, mean, inverse, pitch, total, scale, rows, reach, first, last, out, width, top):
-    """Turn lines of sums into coefficients, ``(sums - total * mean) * scale * inverse``; keep the highest of each row in ``top``.
-
-    All are places in one array; lines of sums lie ``reach`` apart, those of boxes ``pitch``, those of the result
-    ``width``. Where ``inverse`` is zero and outside the offsets ``first`` to ``last`` along x the result is ``NONE``.
-    """
-    i8, f4 = types.int64, types.float32
-    signature = types.void(numbers, i8, i8, i8, i8, f4, f4, i8, i8, i8, i8, i8, i8, i8)
-
-    def build(context, builder, signature, args):
-        data = context.make_array(signature.args[0])(context, builder, args[0]).data
-        sums_ptr, mean_ptr, inverse_ptr, out_ptr, top_ptr = (builder.gep(data, [args[k]]) for k in (1, 2, 3, 11, 13))
-        pitch, rows, reach, width = args[4], args[7], args[8], args[12]
-        total, scale = _spread(builder, builder.fneg(args[5])), _spread(builder, args[6])
-        i4 = ir.IntType(32)
-        first, last = (_spread(builder, builder.trunc(args[k], i4), _PLACES) for k in (9, 10))
-        fma, none = _fma(builder), ir.Constant(_VECTOR, [NONE] * LANES)
-        zero, places = ir.Constant(_VECTOR, [0.0] * LANES), ir.Constant(_PLACES, list(range(LANES)))
-        down = _Loop(builder, rows, 1, [])
-        line, plane, target = (builder.mul(down.index, step) for step in (reach, pitch, width))
-        along = _Loop(builder, reach, LANES, [none])
-        inverted = _load(builder, inverse_ptr, builder.add(plane, along.index))
-        value = _load(builder, sums_ptr, builder.add(line, along.index))
-        value = builder.call(fma, [total, _load(builder, mean_ptr, builder.add(plane, along.index)), value])
-        value = builder.fmul(builder.fmul(value, scale), inverted)
-        place = builder.add(_spread(builder, builder.trunc(along.index, i4), _PLACES), places)
-        inside = builder.and_(builder.icmp_signed(">=", place, first), builder.icmp_signed("<", place, last))
-        inside = builder.and_(inside, builder.fcmp_ordered(">", inverted, zero))
-        value = builder.select(inside, value, none)
-        _store(builder, value, out_ptr, builder.add(target, along.index))
-        best = _larger(builder, value, along.carried[0])
-        along.close([best])
-        best = _highest_lane(builder, best)
-        place = builder.gep(top_ptr, [down.index])
-        builder.store(_larger(builder, best, builder.load(place)), place)
-        down.close([])
-        return context.get_dummy_value()
-
-    return signature, build
-
-
-def _larger(builder: Any, a: Any, b: Any) -> Any:
-    return builder.select(builder.fcmp_ordered(">", a, b), a, b)
-
-
-def _highest_lane(builder: Any, value: Any) -> Any:
-    width = LANES
-    while width > 1:
-        width //= 2
-        order = [(k + width) % LANES for k in range(LANES)]
-        other = builder.shuffle_vector(value, value, ir.Constant(_PLACES, order))
-        value = _larger(builder, value, other)
-    return builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
 
 
 _DOUBLES = ir.VectorType(ir.DoubleType(), LANES)
@@ -237,59 +187,93 @@ def _merge_boxes(typing_context, sums, one, other, out, squares, weight, share1,
 
     def build(context, builder, signature, args):
         data = [context.make_array(signature.args[k])(context, builder, args[k]).data for k in (0, 4, 8)]
-        kind = _DOUBLES if double else _VECTOR
+        kind = _DOUBLES if double else VECTOR
         a, b, total = (builder.gep(data[0], [args[k]]) for k in (1, 2, 3))
-        qa, qb, spread = (builder.gep(data[1], [args[k]]) for k in (1, 2, 3))
+        qa, qb, deviations = (builder.gep(data[1], [args[k]]) for k in (1, 2, 3))
         difference = builder.gep(data[2], [args[9]])
-        shares = args[6:8] if double else [builder.fptrunc(args[k], _FLOAT) for k in (6, 7)]
-        one, other = (_spread(builder, share, kind) for share in shares)
-        weight, fma = _spread(builder, args[5]), _fma(builder)
-        loop = _Loop(builder, args[10], LANES, [])
+        shares = args[6:8] if double else [builder.fptrunc(args[k], FLOAT) for k in (6, 7)]
+        one, other = (spread(builder, share, kind) for share in shares)
+        weight, fma = spread(builder, args[5]), fma_of(builder)
+        loop = Loop(builder, args[10], LANES, [])
         at = loop.index
-        first, second = _load(builder, a, at, kind), _load(builder, b, at, kind)
-        _store(builder, builder.fadd(first, second), total, at)
+        first, second = load(builder, a, at, kind), load(builder, b, at, kind)
+        store(builder, builder.fadd(first, second), total, at)
         d = builder.fsub(builder.fmul(first, one), builder.fmul(second, other))
-        d = builder.fptrunc(d, _VECTOR) if double else d
-        _store(builder, d, difference, at)
-        q = builder.fadd(_load(builder, qa, at), _load(builder, qb, at))
-        _store(builder, builder.call(fma, [builder.fmul(weight, d), d, q]), spread, at)
+        d = builder.fptrunc(d, VECTOR) if double else d
+        store(builder, d, difference, at)
+        q = builder.fadd(load(builder, qa, at), load(builder, qb, at))
+        store(builder, builder.call(fma, [builder.fmul(weight, d), d, q]), deviations, at)
         loop.close([])
         return context.get_dummy_value()
 
     return signature, build
 
 
-def _highest_maximum(typing_context, numbers, above, at, below, first, last, left, right):
-    """Return the highest local maximum of a row between ``first`` and ``last`` that is not between ``left`` and ``right``.
+def _highest_maximum(typing_context, numbers, above, at, below, first, last, left, right, least):
+    """Return the highest local maximum above ``least`` of a row between ``first`` and ``last`` that is not between ``left`` and ``right``.
 
-    ``above``, ``at`` and ``below`` are the places of three rows; ``NONE`` where there is no maximum. One number on each
+    ``above``, ``at`` and ``below`` are the places of three rows; ``least`` where there is no maximum. One number on each
     side of the three rows is looked at.
     """
     i8, i4 = types.int64, ir.IntType(32)
-    signature = types.float32(numbers, i8, i8, i8, i8, i8, i8, i8)
+    signature = types.float32(numbers, i8, i8, i8, i8, i8, i8, i8, types.float32)
 
     def build(context, builder, signature, args):
         rows = [builder.gep(context.make_array(signature.args[0])(context, builder, args[0]).data, [args[k]]) for k in (1, 2, 3)]
-        limits = [_spread(builder, builder.trunc(args[k], i4), _PLACES) for k in (5, 6, 7)]
-        places, none = ir.Constant(_PLACES, list(range(LANES))), ir.Constant(_VECTOR, [NONE] * LANES)
+        limits = [spread(builder, builder.trunc(args[k], i4), PLACES) for k in (5, 6, 7)]
+        places, least = ir.Constant(PLACES, list(range(LANES))), spread(builder, args[8])
         start = builder.gep(rows[1], [args[4]])
-        loop = _Loop(builder, builder.sub(args[5], args[4]), LANES, [none])
-        at = builder.add(loop.index, args[4])
-        value = _load(builder, start, loop.index)
-        place = builder.add(_spread(builder, builder.trunc(at, i4), _PLACES), places)
+        loop = Loop(builder, builder.sub(args[5], args[4]), LANES, [least])
+        at, best = builder.add(loop.index, args[4]), loop.carried[0]
+        value = load(builder, start, loop.index)
+        place = builder.add(spread(builder, builder.trunc(at, i4), PLACES), places)
         near = builder.and_(builder.icmp_signed(">=", place, limits[1]), builder.icmp_signed("<", place, limits[2]))
         fine = builder.and_(builder.icmp_signed("<", place, limits[0]), builder.not_(near))
-        for row in rows:
-            for beside in (-1, 0, 1):
-                other = _load(builder, row, builder.add(at, _number(beside)))
-                fine = builder.and_(fine, builder.fcmp_ordered(">=", value, other))
-        best = _larger(builder, builder.select(fine, value, none), loop.carried[0])
-        loop.close([best])
-        return _highest_lane(builder, best)
+        fine = builder.and_(fine, builder.fcmp_ordered(">", value, best))
+        before = builder.block
+        with builder.if_then(builder.icmp_unsigned("!=", bits_of(builder, fine), BITS(0)), likely=False):
+            for row in rows:
+                for beside in (-1, 0, 1):
+                    other = load(builder, row, builder.add(at, number(beside)))
+                    fine = builder.and_(fine, builder.fcmp_ordered(">=", value, other))
+            higher, within = builder.select(fine, value, best), builder.block
+        chosen = builder.phi(VECTOR)
+        chosen.add_incoming(best, before)
+        chosen.add_incoming(higher, within)
+        loop.close([chosen])
+        return highest_lane(builder, chosen)
 
     return signature, build
 
 
-normalise: Any = intrinsic(_normalise)
+def _place_of_highest(typing_context, numbers, at, count):
+    """Return which of ``count`` numbers, at least one, is the first of the highest; the vector that holds the last is read whole."""
+    signature = types.int64(numbers, types.int64, types.int64)
+
+    def build(context, builder, signature, args):
+        start = builder.gep(context.make_array(signature.args[0])(context, builder, args[0]).data, [args[1]])
+        places, count = ir.Constant(PLACES, list(range(LANES))), spread(builder, builder.trunc(args[2], ir.IntType(32)), PLACES)
+
+        def within(index: Any) -> Any:
+            value, place = load(builder, start, index), spread(builder, builder.trunc(index, ir.IntType(32)), PLACES)
+            inside = builder.icmp_signed("<", builder.add(place, places), count)
+            return builder.select(inside, value, ir.Constant(VECTOR, [-math.inf] * LANES))
+
+        loop = Loop(builder, args[2], LANES, [ir.Constant(VECTOR, [-math.inf] * LANES)])
+        best = larger(builder, within(loop.index), loop.carried[0])
+        loop.close([best])
+        best = spread(builder, highest_lane(builder, best))
+        loop = Loop(builder, args[2], LANES, [args[2]])
+        bits = bits_of(builder, builder.fcmp_ordered("==", within(loop.index), best))
+        lane = builder.zext(builder.cttz(bits, ir.IntType(1)(0)), INDEX)
+        found = builder.select(builder.icmp_unsigned("!=", bits, BITS(0)), builder.add(loop.index, lane), args[2])
+        found = builder.select(builder.icmp_signed("<", found, loop.carried[0]), found, loop.carried[0])
+        loop.close([found])
+        return found
+
+    return signature, build
+
+
 merge_boxes: Any = intrinsic(_merge_boxes)
 highest_maximum: Any = intrinsic(_highest_maximum)
+place_of_highest: Any = intrinsic(_place_of_highest)

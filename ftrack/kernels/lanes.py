@@ -1,0 +1,92 @@
+"""Vectors of 16 numbers in LLVM's own terms: how they are loaded, stored, compared and looped over."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils
+
+LANES = 16
+
+NONE = -3.0
+"""Stands where an offset has no coefficient."""
+
+FLOAT = ir.FloatType()
+INDEX = ir.IntType(64)
+VECTOR = ir.VectorType(FLOAT, LANES)
+PLACES = ir.VectorType(ir.IntType(32), LANES)
+BITS = ir.IntType(LANES)
+
+
+def number(value: int) -> Any:
+    return ir.Constant(INDEX, value)
+
+
+def place_of(builder: Any, base: Any, offset: Any, kind: Any) -> Any:
+    return builder.bitcast(builder.gep(base, [offset]), kind.as_pointer())
+
+
+def load(builder: Any, base: Any, offset: Any, kind: Any = VECTOR) -> Any:
+    value = builder.load(place_of(builder, base, offset, kind))
+    value.align = 4
+    return value
+
+
+def store(builder: Any, value: Any, base: Any, offset: Any) -> None:
+    builder.store(value, place_of(builder, base, offset, value.type)).align = 4
+
+
+def spread(builder: Any, number: Any, kind: Any = VECTOR) -> Any:
+    """Repeat one number in all lanes of a vector."""
+    undefined = ir.Constant(kind, ir.Undefined)
+    single = builder.insert_element(undefined, number, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(single, undefined, ir.Constant(PLACES, [0] * LANES))
+
+
+def fma_of(builder: Any) -> Any:
+    kind = ir.FunctionType(VECTOR, [VECTOR, VECTOR, VECTOR])
+    return cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32")
+
+
+class Loop:
+    """A loop over ``0, step, 2 * step, ...`` below ``end`` that carries values along."""
+
+    def __init__(self, builder: Any, end: Any, step: int, carried: list[Any]) -> None:
+        self.builder, self.end, self.step = builder, end, step
+        before = builder.block
+        self.body, self.done = builder.append_basic_block("body"), builder.append_basic_block("done")
+        builder.branch(self.body)
+        builder.position_at_end(self.body)
+        self.index = builder.phi(INDEX)
+        self.index.add_incoming(number(0), before)
+        self.carried = [builder.phi(value.type) for value in carried]
+        for phi, value in zip(self.carried, carried, strict=True):
+            phi.add_incoming(value, before)
+
+    def close(self, values: list[Any]) -> None:
+        """End the body; afterwards the loop is done and ``values`` are those of the last turn."""
+        builder = self.builder
+        after = builder.add(self.index, number(self.step))
+        self.index.add_incoming(after, builder.block)
+        for phi, value in zip(self.carried, values, strict=True):
+            phi.add_incoming(value, builder.block)
+        builder.cbranch(builder.icmp_signed("<", after, self.end), self.body, self.done)
+        builder.position_at_end(self.done)
+
+
+def larger(builder: Any, a: Any, b: Any) -> Any:
+    return builder.select(builder.fcmp_ordered(">", a, b), a, b)
+
+
+def highest_lane(builder: Any, value: Any) -> Any:
+    width = LANES
+    while width > 1:
+        width //= 2
+        halves = [ir.Constant(ir.VectorType(ir.IntType(32), width), [k + first for k in range(width)]) for first in (0, width)]
+        value = larger(builder, *(builder.shuffle_vector(value, value, half) for half in halves))
+    return builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
+
+
+def bits_of(builder: Any, lanes: Any) -> Any:
+    return builder.bitcast(lanes, BITS)

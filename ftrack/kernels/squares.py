@@ -1,0 +1,174 @@
+"""The pass over a strip where every chip is as many blocks wide as a power of two: sums of squares of blocks, each of four smaller.
+
+A square is finished with its lower right block. Two squares, one above the other, are added first, then two such pairs side by
+side; what was above is remembered for every column, and pairs for as many columns as the next square is wide.
+Strips of a cell follow one another along x, and each takes over the pairs of its last columns from the one before.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ftrack.kernels.compiled import inner, shared
+from ftrack.kernels.lanes import LANES
+from ftrack.kernels.layout import Layout
+from ftrack.kernels.pairs import pair_products
+from ftrack.kernels.scores import make_join
+from ftrack.kernels.strip import factors_of
+
+_push1, _push2, _push3 = (make_join(vectors, True, False) for vectors in (1, 2, 3))
+_score1, _score2, _score3 = (make_join(vectors, False, True) for vectors in (1, 2, 3))
+_both1, _both2, _both3 = (make_join(vectors, True, True) for vectors in (1, 2, 3))
+
+
+class Squares(NamedTuple):
+    """What a strip of squares is told besides.
+
+    ``needed`` is uint8 (part of the offsets, block row, block column): how many sizes of squares that end there are needed,
+    blocks among them. ``chip`` is the chip of every size, -1 = none, ``starts`` where each begins. ``shift`` blocks lie
+    between the first of the first node and the ``columns`` of the strip; ``before`` and ``behind`` tell whether there are others beside it.
+    ``fold`` see ``ftrack.kernels.pairs.fold_images``; ``room`` and ``seam`` are places for half the sums of a block, twice, and
+    for the pairs of the last columns.
+    """
+
+    needed: np.ndarray
+    chip: np.ndarray
+    starts: np.ndarray
+    shift: int
+    columns: int
+    before: bool
+    behind: bool
+    fold: int
+    room: int
+    seam: int
+
+
+def in_squares(layout: Layout) -> bool:
+    """Return whether all chips are squares of squares of blocks of an even side."""
+    return layout.side % 2 == 0 and all(int(n) & (int(n) - 1) == 0 for n in layout.counts)
+
+
+def levels_of(layout: Layout) -> int:
+    """Return how often a block is doubled until it is the largest chip."""
+    return int(layout.counts.max()).bit_length() - 1
+
+
+def mark_squares(layout: Layout, todo: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Return how many sizes of squares are needed that end at a block, for chips bool (part, chip, row, column); see ``Squares``."""
+    needed = np.zeros((todo.shape[0], *shape), np.uint8)
+    squares = np.zeros(needed.shape, np.bool_)
+    for level in range(levels_of(layout), -1, -1):
+        for c in np.flatnonzero(layout.counts == 1 << level):
+            end = int(layout.starts[c] + layout.counts[c]) - 1
+            rows, columns = (slice(end, end + (n - 1) * layout.step + 1, layout.step) for n in todo.shape[2:])
+            squares[:, rows, columns] |= todo[:, c]
+        needed += squares
+        half = 1 << level >> 1
+        if half:
+            squares[:, :, :-half] |= squares[:, :, half:].copy()
+            squares[:, :-half] |= squares[:, half:].copy()
+    return needed
+
+
+@inner
+def advance_squares(numbers, shape, places, nodes, squares, i, part):
+    """Work through row ``i`` of the blocks of a strip at one part of the offsets."""
+    side, _, _, _, panels, vectors, bands, group, _, _ = shape
+    reach, levels, columns = vectors * LANES, squares.chip.size - 1, squares.columns
+    line, dy0, dx0 = group * reach, part // panels * group, part % panels * reach
+    parts, many = panels * bands, (1 << levels) - 1
+    seam = squares.seam + (i * parts + part) * many * line
+    if squares.before:
+        _move_seam(numbers, places.lines, seam, levels, 0, line, True)
+    r, s = places.r + i * side * places.r_step, places.s + (i * side + dy0) * places.s_step + dx0
+    for j in range(columns):
+        needed, moved = squares.needed[part, i, j], (j + squares.shift) * side
+        if needed == 0:
+            continue
+        above = places.ring + (part * columns + j) * line
+        out = places.lines + (j & 1) * line
+        pair_products(numbers, r + moved, places.r_step, s + moved, places.s_step, squares.fold, side, vectors, squares.room, above, out)
+        for level in range(1, np.int64(needed)):
+            size = 1 << level
+            first, half = places.lines + (size - 2) * line, size >> 1
+            a, b = first + (j - half & size - 1) * line, first + (j & size - 1) * line
+            above = places.ring + (((size - 1 + (i & size - 1)) * parts + part) * columns + j) * line
+            below = places.lines + (2 * size - 2 + (j & 2 * size - 1)) * line
+            at = (squares.chip[level], i + 1 - size, j + 1 + squares.shift - size, dy0, dx0)
+            _join(numbers, (a, b, above, below), level < levels, shape, places, nodes, squares.starts, at)
+    if squares.behind:
+        _move_seam(numbers, places.lines, seam, levels, columns, line, False)
+
+
+@inner
+def _join(numbers, lines, push, shape, places, nodes, starts, at):
+    """Add two pairs side by side; if ``push``, add the square above, and if the square is a chip to be done, write its coefficients."""
+    c, top, left, dy0, dx0 = at
+    a, b, above, below = lines
+    n, m = _node_of(shape.step, nodes.todo, starts, c, top, left)
+    reach, group = shape.vectors * LANES, shape.group
+    zero, y0, y1, first, last = np.float32(0), 0, group, 0, 0
+    mean, inverse, pitch, total, scale, surface, width, highest = 0, 0, 0, zero, zero, 0, 0, 0
+    score = False
+    if n >= 0:
+        span = nodes.span
+        first, last = span[n, 2, m] - dx0, span[n, 3, m] - dx0
+        y0, y1 = max(span[n, 0, m] - dy0, 0), min(span[n, 1, m] - dy0, group)
+        score = y1 > y0
+        if push:
+            y0, y1 = 0, group
+        height, width = shape.bands * group, shape.panels * reach + LANES
+        row = (c * nodes.todo.shape[2] + m) * height + dy0 + y0
+        mean, inverse, pitch, total, scale = factors_of(
+            shape, places, nodes, (c, n, m), (top * shape.side, left * shape.side), (dy0 + y0, dx0)
+        )
+        surface, highest = places.surface + LANES + row * width + dx0, places.highest + row
+    a, b, rows = a + y0 * reach, b + y0 * reach, y1 - y0
+    if shape.vectors == 1:
+        if score and push:
+            _both1(numbers, a, b, above, below, rows, mean, inverse, pitch, total, scale, first, last, surface, width, highest)
+        elif score:
+            _score1(numbers, a, b, above, below, rows, mean, inverse, pitch, total, scale, first, last, surface, width, highest)
+        elif push:
+            _push1(numbers, a, b, above, below, rows, mean, inverse, pitch, total, scale, first, last, surface, width, highest)
+    elif shape.vectors == 2:
+        if score and push:
+            _both2(numbers, a, b, above, below, rows, mean, inverse, pitch, total, scale, first, last, surface, width, highest)
+        elif score:
+            _score2(numbers, a, b, above, below, rows, mean, inverse, pitch, total, scale, first, last, surface, width, highest)
+        elif push:
+            _push2(numbers, a, b, above, below, rows, mean, inverse, pitch, total, scale, first, last, surface, width, highest)
+    elif score and push:
+        _both3(numbers, a, b, above, below, rows, mean, inverse, pitch, total, scale, first, last, surface, width, highest)
+    elif score:
+        _score3(numbers, a, b, above, below, rows, mean, inverse, pitch, total, scale, first, last, surface, width, highest)
+    elif push:
+        _push3(numbers, a, b, above, below, rows, mean, inverse, pitch, total, scale, first, last, surface, width, highest)
+
+
+@inner
+def _node_of(step, todo, starts, c, top, left):
+    """Return row and column of the node whose chip a square is, -1 if it is none that is to be done."""
+    node = (-1, -1)
+    if c >= 0:
+        down, right = top - starts[c], left - starts[c]
+        if down >= 0 and right >= 0 and down % step == 0 and right % step == 0:
+            n, m = down // step, right // step
+            if n < todo.shape[1] and m < todo.shape[2] and todo[c, n, m]:
+                node = (n, m)
+    return node
+
+
+@shared
+def _move_seam(numbers, lines, seam, levels, column, line, back):
+    """Keep the pairs of the columns before ``column``, or put them back."""
+    for level in range(levels):
+        size = 1 << level
+        for k in range(size):
+            one = np.uintp(lines + (2 * size - 2 + (column - size + k & 2 * size - 1)) * line)
+            other = np.uintp(seam + (size - 1 + k) * line)
+            source, target = (other, one) if back else (one, other)
+            for x in range(np.uintp(line)):
+                numbers[target + x] = numbers[source + x]

@@ -1,0 +1,93 @@
+"""What a search of a tile works on: images, nodes, results and the tables that the compiled loops need."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ftrack.kernels.boxes import Boxes, rows_to_remember
+from ftrack.kernels.chain import DOWN, FIRST, HEIGHT, RIGHT, SECOND, chain_for, chain_of_pixels
+from ftrack.kernels.layout import Layout
+from ftrack.kernels.moments import Chips
+from ftrack.kernels.strip import BACK, CHIP, LINE, MASK, RING, START
+
+PLAIN, LEVELLED, MASKED, GAPPY = 1, 2, 3, 4
+"""How the sums of a chip are formed: as they are, with the means taken out, or over the pixels that both images have, in single or double
+precision."""
+
+
+class Tile(NamedTuple):
+    """Images and what is known of them.
+
+    ``numbers`` begins with both images, row after row, zero where there are gaps, and, if there are any, where they are
+    valid, 1 or 0, and their squares; the secondary begins ``far`` px above and left of the reference, and the lengths of their
+    rows are those of ``r_valid`` and ``s_valid``, bool (y, x). ``boxes`` serve plain sums; behind them is room.
+    """
+
+    numbers: np.ndarray
+    r_valid: np.ndarray
+    s_valid: np.ndarray
+    far: int
+    layout: Layout
+    chips: Chips
+    min_valid: float
+    boxes: Boxes
+
+
+class Search(NamedTuple):
+    """First and last row and column of every window, px, int64 (row, 4, column), and how the sums of every chip are formed.
+
+    ``mode`` is uint8 (chip, row, column), 0 = not at all; ``rims`` are the chips among them that the rim of the imagery cuts, int32 (chip,
+    row, column, 8), see ``ftrack.kernels.rectangles``.
+    """
+
+    span: np.ndarray
+    mode: np.ndarray
+    rims: np.ndarray
+
+
+class Result(NamedTuple):
+    """What is found, float32 (chip, row, column, 14), see ``ftrack.kernels.peaks.judge_row``, and room for surfaces or none."""
+
+    found: np.ndarray
+    keep: np.ndarray
+
+
+class Tables(NamedTuple):
+    """A layout's chain of blocks and of pixels, as the compiled loops need them; see ``ftrack.kernels.sweep``."""
+
+    blocks: np.ndarray
+    pixels: np.ndarray
+    of_box: np.ndarray
+    of_chip: np.ndarray
+    lines: int
+    ring: int
+    remember: np.ndarray
+
+
+Cell = tuple[int, int, int, int]
+
+
+def tables_of(layout: Layout) -> Tables:
+    """Return the tables of a layout."""
+    chain, of_chip = chain_for(layout.counts)
+    table = np.zeros((len(chain), 13), np.int64)
+    table[:, : chain.shape[1]] = chain
+    along = chain[1:][chain[1:, DOWN] == 0]
+    kept = np.ones(len(chain), np.int64)
+    for first, right in along[:, [FIRST, RIGHT]]:
+        while kept[first] <= right:
+            kept[first] *= 2
+    table[:, LINE], table[:, MASK] = np.cumsum(kept) - kept, kept - 1
+    down = np.where(chain[:, DOWN] > 0, chain[chain[:, SECOND], HEIGHT], 0)
+    table[:, BACK], table[:, RING] = np.maximum(down, 1), np.cumsum(down) - down
+    table[:, CHIP] = -1
+    table[of_chip, CHIP], table[of_chip, START] = np.arange(len(of_chip)), layout.starts
+    pixels, of_box = chain_of_pixels(chain, layout.side)
+    return Tables(table, pixels, of_box, of_chip, int(kept.sum()), int(down.sum()), rows_to_remember(pixels))
+
+
+def images_of(tile: Tile) -> int:
+    """Return how many numbers both images take; behind them stands whether each pixel is valid, and then its square."""
+    return tile.r_valid.size + tile.s_valid.size

@@ -1,0 +1,148 @@
+"""A cell whose chips are squares of squares of blocks, walked over strip by strip."""
+
+from __future__ import annotations
+
+from itertools import accumulate, pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from ftrack.kernels.lanes import LANES
+from ftrack.kernels.layout import Layout
+from ftrack.kernels.pairs import paired_offsets_for
+from ftrack.kernels.squares import Squares, levels_of, mark_squares
+from ftrack.kernels.strip import Gaps, Nodes, Places, Shape
+from ftrack.kernels.sweep import sweep_squares
+from ftrack.kernels.tiles import MASKED, PLAIN, Cell, Result, Search, Tables, Tile, images_of
+
+CACHE = 700_000
+"""Bytes of sums that a strip may keep, so that they stay in the processor's caches."""
+
+FEWEST = 8
+"""Blocks along x of a strip at the least."""
+
+
+def measure_squares(tile: Tile, search: Search, cell: Cell, union: np.ndarray, tables: Tables, result: Result) -> None:
+    """Find the peaks of the nodes of a cell whose sums are plain."""
+    layout, shape = tile.layout, _shape_of(tile.layout, cell, union)
+    places, room, seam, _ = place_squares(tile, cell, union)
+    here = (slice(None), slice(*cell[:2]), slice(*cell[2:]))
+    span = search.span[here[1], :, here[2]] - np.array([shape.dy, shape.dy, shape.dx, shape.dx])[:, None]
+    todo = search.mode[here] == PLAIN
+    needed = mark_squares(layout, _by_part(todo, span, shape), (shape.rows, shape.columns))
+    chip = np.full(levels_of(layout) + 1, -1)
+    chip[[int(n).bit_length() - 1 for n in layout.counts]] = np.arange(len(layout.counts))
+    end = layout.starts[:, None] + layout.counts[:, None] - 1 + layout.step * np.arange(todo.shape[2])
+    for first, last in _strips(layout, shape):
+        within = (end >= first) & (end < last)
+        columns = np.flatnonzero(within.any(0))
+        nodes = slice(int(columns[0]), int(columns[-1]) + 1) if columns.size else slice(0, 0)
+        blocks = nodes.start * layout.step
+        squares = Squares(
+            np.ascontiguousarray(needed[:, :, first:last]),
+            chip,
+            layout.starts.astype(np.int64),
+            first - blocks,
+            last - first,
+            first > 0,
+            last < shape.columns,
+            3 * images_of(tile),
+            room,
+            seam,
+        )
+        moved = blocks * shape.side
+        at = {name: getattr(places, name) + moved for name in ("r", "s", "mean", "inverse")}
+        across = max(nodes.stop - nodes.start - 1, 0) * layout.step + int(layout.counts.max())
+        strip = Strip(shape._replace(columns=across), places._replace(**at), squares)
+        chips = ((todo & within[:, None])[:, :, nodes], span[:, :, nodes])
+        _measure_strip(tile, search, (cell, nodes), strip, chips, tables, result)
+
+
+class Strip(NamedTuple):
+    """Some columns of the blocks of a cell."""
+
+    shape: Shape
+    places: Places
+    squares: Squares
+
+
+def _measure_strip(
+    tile: Tile,
+    search: Search,
+    what: tuple[Cell, slice],
+    strip: Strip,
+    chips: tuple[np.ndarray, np.ndarray],
+    tables: Tables,
+    result: Result,
+) -> None:
+    """Find the peaks of the chips that end in a strip, ``chips`` = (which of its nodes' chips, windows)."""
+    (top, bottom, left, _), columns = what
+    here = (slice(None), slice(top, bottom), slice(left + columns.start, left + columns.stop))
+    total, scale, rims = (np.ascontiguousarray(part[here]) for part in (tile.chips.total, tile.chips.scale, search.rims))
+    todo, span = (np.ascontiguousarray(part) for part in chips)
+    none = np.zeros((0, 0, 0), np.float32)
+    nodes = Nodes(none > 0, todo, span, none.astype(np.float64), none, total, scale, rims)
+    gaps = Gaps(images_of(tile), images_of(tile), tile.min_valid, np.zeros(0), 0, np.zeros(todo.shape, np.bool_))
+    found = np.full((*todo.shape, 14), np.nan, np.float32)
+    keep = np.full((*todo.shape, *result.keep.shape[3:]) if result.keep.size else (0,) * 5, np.nan, np.float32)
+    sweep_squares(tile.numbers, strip.shape, strip.places, tables.blocks, nodes, gaps, strip.squares, (found, keep))
+    search.mode[here][gaps.far] = MASKED
+    result.found[here][todo] = found[todo]
+    if result.keep.size:
+        result.keep[here][todo] = keep[todo]
+
+
+def _shape_of(layout: Layout, cell: Cell, union: np.ndarray) -> Shape:
+    """Return how a cell is cut; its offsets begin with an even one along y."""
+    rows, columns = ((cell[k + 1] - cell[k] - 1) * layout.step + int(layout.counts.max()) for k in (0, 2))
+    first = int(union[0]) - int(union[0]) % 2
+    parts = paired_offsets_for(int(union[1]) - first, int(union[3] - union[2]))
+    return Shape(layout.side, layout.step, rows, columns, *parts, first, int(union[2]))
+
+
+def _by_part(todo: np.ndarray, span: np.ndarray, shape: Shape) -> np.ndarray:
+    """Return which chips need which parts of the offsets: bool (part, chip, row, column)."""
+    reach = shape.vectors * LANES
+    parts = []
+    for part in range(shape.panels * shape.bands):
+        dy, dx = part // shape.panels * shape.group, part % shape.panels * reach
+        parts.append(todo & (span[:, 0] < dy + shape.group) & (span[:, 1] > dy) & (span[:, 2] < dx + reach) & (span[:, 3] > dx))
+    return np.stack(parts)
+
+
+def _strips(layout: Layout, shape: Shape) -> list[tuple[int, int]]:
+    """Cut the columns of blocks so that the sums of one strip stay in the processor's caches."""
+    many = (1 << levels_of(layout)) - 1
+    size = 4 * shape.panels * shape.vectors * LANES * shape.bands * shape.group * (many + len(layout.counts))
+    pieces = -(-shape.columns // max(CACHE // size, FEWEST, many + 1))
+    return list(pairwise(k * shape.columns // pieces for k in range(pieces + 1)))
+
+
+def place_squares(tile: Tile, cell: Cell, union: np.ndarray) -> tuple[Places, int, int, int]:
+    """Return where everything lies, the room for half sums and that for seams, see ``Squares``, and the place behind the last thing."""
+    layout, shape = tile.layout, _shape_of(tile.layout, cell, union)
+    chips, many, reach = len(layout.counts), (1 << levels_of(layout)) - 1, shape.vectors * LANES
+    line, parts, height = shape.group * reach, shape.panels * shape.bands, shape.bands * shape.group
+    columns = max(last - first for first, last in _strips(layout, shape))
+    nodes = chips * min(columns + int(layout.counts.max()), cell[3] - cell[2]) * height
+    sizes = [
+        tile.boxes.end,
+        2 * many * line,
+        many * parts * columns * line,
+        nodes * (shape.panels * reach + LANES) + 2 * LANES,
+        nodes,
+        line,
+        2 * nodes * shape.panels * reach,
+        many * parts * shape.rows * line,
+    ]
+    lines, ring, surface, highest, room, rims, seam, end = accumulate(-(-size // LANES) * LANES + LANES for size in sizes)
+    y, x = (cell[k] * layout.side * layout.step for k in (0, 2))
+    (_, r_step), (_, s_step) = tile.r_valid.shape, tile.s_valid.shape
+    r, s = y * r_step + x, tile.r_valid.size + (y + tile.far + shape.dy) * s_step + x + tile.far + shape.dx
+    boxes = tile.boxes.seen_from(y + shape.dy, x + shape.dx)
+    return (
+        Places(r, r_step, s, s_step, **boxes, lines=lines, ring=ring, surface=surface, highest=highest, room=0, blocks=0, rims=rims),
+        room,
+        seam,
+        end,
+    )
