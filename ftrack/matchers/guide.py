@@ -6,19 +6,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ftrack.kernels.choose import fit_peaks
+from ftrack.kernels.cells import Search, cut_cells
+from ftrack.kernels.coarse import CHIP, find_coarse, level, measure
 from ftrack.kernels.decimate import decimate
-from ftrack.kernels.find import Ground, find_peaks, search
-from ftrack.kernels.layout import Peaks, Windows, lay_out
+from ftrack.kernels.find import Ground, search
+from ftrack.kernels.layout import Peaks, Windows
 from ftrack.kernels.smooth import keep_coherent
-from ftrack.matchers.cut import cut
-from ftrack.schema import Status
 
 FACTORS = (4, 3, 2)
 """Sides of the squares whose means are the pixels of the decimated images, px; the first that divides the spacing is taken."""
 
-CHIP = 16
-"""Side of the chips, decimated px."""
+AVERAGED = 4
+"""Decimated pixels on every side of one whose mean is taken out of it."""
+
+BEYOND = 1
+"""Decimated pixels around the offsets that are allowed, so that no peak among these lies on the rim of what is searched."""
 
 RADIUS = 4
 """Radius of the windows that are searched closely, px."""
@@ -52,13 +54,7 @@ def factor_of(spacing: int, radius: int) -> int:
 
 def reach_of(spacing: int, radius: int) -> int:
     """Return the pixels of the secondary that are needed on every side of a node."""
-    factor = factor_of(spacing, radius)
-    return factor * (CHIP // 2 + _coarse(radius, factor) + 1) + AROUND * spacing
-
-
-def _coarse(radius: int, factor: int) -> int:
-    """Return a search radius on the decimated images with which no peak of the allowed window lies on the rim."""
-    return (radius + factor // 2) // factor + 2
+    return factor_of(spacing, radius) * (CHIP // 2 + AVERAGED + BEYOND + 1) + radius + AROUND * spacing
 
 
 def look_ahead(
@@ -80,38 +76,52 @@ def look_ahead(
         Least share of valid pixels.
     """
     factor, shape = factor_of(spacing, radius), allowed.dy.shape
-    dy, dx = (np.rint(part / factor).astype(np.int64) for part in (allowed.dy, allowed.dx))
-    windows = Windows(dy, dx, np.full(shape, _coarse(radius, factor)))
-    far = _coarse(radius, factor) + int(max(np.abs(dy).max(), np.abs(dx).max()))
-    layout = lay_out((CHIP,), spacing // factor, far, *shape)
-    size = layout.shape[0] * layout.side, layout.shape[1] * layout.side
-    chips, searched = (_decimated(image, corner, factor, beyond, size) for image, beyond in zip(images, (0, far), strict=True))
-    peaks = find_peaks(chips, searched, layout, windows, min_valid, np.ones(shape, np.bool_))
-    found, sure = _trusted(peaks, factor)
+    span = _spans(allowed, radius, factor)
+    far = int(np.abs(span).max())
+    size = tuple((n - 1) * (spacing // factor) + CHIP for n in shape)
+    chips, own = _levelled(images[0], corner, factor, size, min_valid * CHIP * CHIP)
+    searched, others = _levelled(images[1], tuple(at - factor * far for at in corner), factor, tuple(n + 2 * far for n in size), 0.0)
+    found = np.zeros((6, *shape))
+    mode = np.ones((1, *shape), np.uint8)
+    for cell, union in cut_cells(Search(span, mode, mode)):
+        alike = bool((span[cell[0] : cell[1], :, cell[2] : cell[3]] == union[:, None]).all())
+        find_coarse((chips, searched), (own, others), spacing // factor, far, cell, tuple(union.tolist()), span, alike, found)
+    offsets, sure = _trusted(found, factor)
     room = radius - RADIUS
     centre_y, centre_x = (
         np.clip(np.rint(np.where(sure, part, 0.0)).astype(np.int64), middle - room, middle + room)
-        for part, middle in zip(found, (allowed.dy, allowed.dx), strict=True)
+        for part, middle in zip(offsets, (allowed.dy, allowed.dx), strict=True)
     )
-    return Sight(Windows(centre_y, centre_x, np.full(shape, RADIUS)), sure, CHIP * factor * peaks.peak[0] / peaks.ratio[0])
+    return Sight(Windows(centre_y, centre_x, np.full(shape, RADIUS)), sure, CHIP * factor * np.maximum(found[1], 0.0))
 
 
-def _decimated(image: np.ndarray, corner: tuple[int, int], factor: int, beyond: int, size: tuple[int, int]) -> np.ndarray:
-    """Decimate what lies under the chips and some decimated pixels around them."""
-    out = np.empty((size[0] + 2 * beyond, size[1] + 2 * beyond), np.float32)
-    top, left = (at - factor * (CHIP // 2 + beyond) for at in corner)
-    decimate(cut(image, top, left, (out.shape[0] * factor, out.shape[1] * factor)), factor, out)
-    return out
+def _spans(allowed: Windows, radius: int, factor: int) -> np.ndarray:
+    """Return first and last row and first and last column of the windows, decimated px; no peak that is allowed lies on their rim."""
+    first, last = (allowed.dy - radius, allowed.dx - radius), (allowed.dy + radius, allowed.dx + radius)
+    low, high = (part // factor - BEYOND for part in first), (-(-part // factor) + BEYOND + 1 for part in last)
+    return np.stack([part for both in zip(low, high, strict=True) for part in both], 1)
 
 
-def _trusted(peaks: Peaks, factor: int) -> tuple[np.ndarray, np.ndarray]:
+def _levelled(
+    image: np.ndarray, corner: tuple[int, ...], factor: int, size: tuple[int, ...], least: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Decimate and level as many pixels as are wanted, from the chip of the corner on; measure the chips."""
+    top, left = (at - factor * (CHIP // 2 + AVERAGED) for at in corner)
+    wide = np.empty([n + 2 * AVERAGED for n in size], np.float32)
+    decimate(np.require(image, np.float32, ["C", "W"]), top, left, factor, wide)
+    out, there = np.empty((2, *size), np.float32)
+    level(wide, AVERAGED, out, there)
+    inverse = np.empty([n - CHIP + 1 for n in size], np.float32)
+    measure(out, there, CHIP, least, inverse)
+    return out, inverse
+
+
+def _trusted(found: np.ndarray, factor: int) -> tuple[np.ndarray, np.ndarray]:
     """Return where peaks lie, (dy, dx) in px of the images, and which of them are distinct and agree with their neighbours."""
-    distinct = (peaks.bounded == 0) & (peaks.ratio >= DISTINCT) & (peaks.peak >= CLEAR)
-    status = np.where(distinct, Status.MEASURED, Status.AMBIGUOUS).astype(np.uint8)
-    chosen, found, sure = np.empty(status.shape[1:], np.int8), np.empty((4, *status.shape[1:])), np.empty(status.shape[1:], np.bool_)
-    fit_peaks(peaks.around, (peaks.dy, peaks.dx), np.ones(status.shape), False, np.inf, status, chosen, found)
-    offsets = factor * found[1::-1]
-    keep_coherent(offsets, chosen >= 0, float(factor), SHARE, sure)
+    peak, second, offsets = found[0], found[1], factor * found[4:]
+    distinct = np.isfinite(offsets).all(0) & (peak >= CLEAR) & (peak >= DISTINCT * second)
+    sure = np.empty(peak.shape, np.bool_)
+    keep_coherent(offsets, distinct, float(factor), SHARE, sure)
     return offsets, sure
 
 

@@ -1,0 +1,92 @@
+"""Sums of products of all chips of an image at one offset, in vectors that run along x from chip to chip.
+
+Pixels are kept by where they lie in their blocks, so that equal places of neighbouring blocks lie side by side. A chip is a power of two
+of blocks wide and high, and its sum is made of sums of two, then of two of these, in an order that depends on nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from ftrack.kernels.vectors import _VECTOR, LANES, _fma, _load, _Loop, _number, _store
+
+
+def make_columns(side: int, count: int) -> Any:
+    """Return an intrinsic that sums the products of ``count`` blocks of ``side * side`` pixels that lie one below the other.
+
+    ``a_at`` and ``b_at`` are the places of the first rows of pixels, by where they lie in their blocks; rows of blocks are ``pitch``
+    apart, and ``size`` of their pixels are worked on. The sum that begins at row ``k`` stands at ``out + k * pitch``; the ``count - 1``
+    rows before the first are overwritten.
+    """
+    pairs, levels = side * side, count.bit_length() - 1
+
+    @intrinsic
+    def columns(typing_context, a, a_at, b, b_at, rows, pitch, size, out, out_at):
+        i8 = types.int64
+        signature = types.void(a, a_at, b, b_at, i8, i8, i8, out, i8)
+
+        def build(context, builder, signature, args):
+            a_ptr, a_places, b_ptr, b_places, out_ptr = (
+                context.make_array(signature.args[k])(context, builder, args[k]).data for k in (0, 1, 2, 3, 7)
+            )
+            rows, pitch = args[4], args[5]
+            begin = builder.sub(args[8], builder.mul(pitch, _number(count - 1)))
+            fma, zero = _fma(builder), ir.Constant(_VECTOR, [0.0] * LANES)
+            first, second = ([builder.load(builder.gep(places, [_number(p)])) for p in range(pairs)] for places in (a_places, b_places))
+            along = _Loop(builder, args[6], LANES, [])
+            down = _Loop(builder, rows, 1, [zero] * (count - 1))
+            line, total = builder.add(builder.mul(down.index, pitch), along.index), zero
+            for p in range(pairs):
+                one, other = _load(builder, a_ptr, builder.add(first[p], line)), _load(builder, b_ptr, builder.add(second[p], line))
+                total = builder.call(fma, [one, other, total])
+            now, start = [], 0
+            for n in range(levels):
+                before = down.carried[start : start + 2**n]
+                now += [*before[1:], total]
+                total = builder.fadd(before[0], total)
+                start += 2**n
+            _store(builder, total, out_ptr, builder.add(begin, line))
+            down.close(now)
+            along.close([])
+            return context.get_dummy_value()
+
+        return signature, build
+
+    return columns
+
+
+def make_rows(count: int) -> Any:
+    """Return an intrinsic that sums ``count`` numbers side by side, at every place of a row, and scales the sums twice."""
+
+    @intrinsic
+    def rows(typing_context, sums, at, scale, scale_at, inverse, inverse_at, size, out, out_at):
+        i8 = types.int64
+        signature = types.void(sums, i8, scale, i8, inverse, i8, i8, out, i8)
+
+        def build(context, builder, signature, args):
+            pointers = [context.make_array(signature.args[k])(context, builder, args[k]).data for k in (0, 2, 4, 7)]
+            sums_ptr, scale_ptr, inverse_ptr, out_ptr = (builder.gep(p, [args[k]]) for p, k in zip(pointers, (1, 3, 5, 8), strict=True))
+            along = _Loop(builder, args[6], LANES, [])
+            at = along.index
+            low, high = _load(builder, sums_ptr, at), _load(builder, sums_ptr, builder.add(at, _number(LANES)))
+            step = 1
+            while step < count:
+                order = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [k + step for k in range(LANES)])
+                undefined = ir.Constant(_VECTOR, ir.Undefined)
+                low, high = (
+                    builder.fadd(low, builder.shuffle_vector(low, high, order)),
+                    builder.fadd(high, builder.shuffle_vector(high, undefined, order)),
+                )
+                step *= 2
+            value = builder.fmul(builder.fmul(low, _load(builder, scale_ptr, at)), _load(builder, inverse_ptr, at))
+            _store(builder, value, out_ptr, at)
+            along.close([])
+            return context.get_dummy_value()
+
+        return signature, build
+
+    return rows
