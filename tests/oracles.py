@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ftrack.kernels.deform import REACH, WEIGHTS
-from ftrack.kernels.normal import LANES, draw_back
+from ftrack.kernels.deform import BEFORE, DERIVATIVE, FRACTIONS, KEPT_BETWEEN, REACH, TAPS, WEIGHTS
+from ftrack.kernels.normal import PLANES, sum_blocks
 
 
 def correlation_surface(
@@ -62,12 +62,40 @@ def second_maximum(surface: np.ndarray, exclusion: int) -> float:
     return best
 
 
-def drawn_back(
-    reference: np.ndarray, secondary: np.ndarray, corner: int, field: np.ndarray, place: tuple[int, int, int], used: np.ndarray
+def summed(
+    images: tuple[np.ndarray, np.ndarray],
+    corner: tuple[int, int],
+    field: np.ndarray,
+    place: tuple[int, int, int],
+    side: int,
+    used: tuple[np.ndarray, np.ndarray],
+    before: float = 0.0,
+    even: float = np.inf,
 ) -> np.ndarray:
-    """Draw an image back in one piece, in blocks of 8 px; rows that are not used keep 7."""
-    height, width = (n - 2 * REACH for n in reference.shape)
-    planes, room = np.full((6, height, width + LANES), 7.0, np.float32), np.empty(4 * reference.size, np.float32)
-    secondary = np.ascontiguousarray(secondary, np.float32)
-    draw_back(reference, (secondary, (corner, corner)), (field, place, WEIGHTS), used, 8, planes, room)
-    return planes
+    """Sum the blocks of two images into an array that is filled with ``before``."""
+    out = np.full((used[0].size, used[1].size, PLANES), before)
+    both = tuple(np.ascontiguousarray(image, np.float32) for image in images)
+    sum_blocks(both, corner, field.astype(np.float32), place, (WEIGHTS.reshape(-1), KEPT_BETWEEN), used, even, side, out)
+    return out
+
+
+def factors_of_block(
+    images: tuple[np.ndarray, np.ndarray], top: int, left: int, side: int, moved: tuple[float, float]
+) -> dict[str, np.ndarray]:
+    """Return pixels, gradients and what was drawn back of one block, in float64; NaN where one of them is not known."""
+    steps = [round(part * FRACTIONS) for part in moved]
+    (dx, x_rest), (dy, y_rest) = (divmod(step, FRACTIONS) for step in steps)
+    wide = side + 2 * REACH
+    reference = window(images[0], top - REACH, left - REACH, wide)
+    pixels = window(images[1], top + dy - REACH - BEFORE, left + dx - REACH - BEFORE, wide + TAPS - 1)
+    along = sum(weight * pixels[:, k : k + wide] for k, weight in enumerate(WEIGHTS[x_rest].astype(float)))
+    warped = sum(weight * along[k : k + wide] for k, weight in enumerate(WEIGHTS[y_rest].astype(float)))
+    mean, middle = 0.5 * (reference + warped), slice(REACH, REACH + side)
+    x, y = np.zeros((2, side, side))
+    for k, weight in enumerate(DERIVATIVE, 1):
+        after, before = (slice(REACH + way * k, REACH + way * k + side) for way in (1, -1))
+        x += weight * (mean[middle, after] - mean[middle, before])
+        y += weight * (mean[after, middle] - mean[before, middle])
+    factors = {"r": reference[middle, middle], "x": x, "y": y, "w": warped[middle, middle]}
+    known = np.isfinite(sum(factors.values()))
+    return {name: np.where(known, part, np.nan) for name, part in factors.items()}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ftrack.kernels.chips import chip_sums
+from ftrack.kernels.chips import chip_sums, weigh_blocks
 from ftrack.kernels.layout import lay_out
+from ftrack.kernels.normal import PLANES, XX, XY, YY, N
 
 
 @pytest.mark.parametrize(("sizes", "spacing"), [((32,), 8), ((16, 32, 64), 8), ((16, 32), 24), ((20, 48), 12), ((8,), 32)])
@@ -24,3 +25,22 @@ def test_every_node_has_the_sum_of_its_own_chip(sizes: tuple[int, ...], spacing:
                 top, left = start + i * layout.step, start + j * layout.step
                 expected = planes[:, top : top + count, left : left + count].sum((1, 2))
             np.testing.assert_allclose(out[:, i, j], expected, rtol=1e-12, atol=1e-12)
+
+
+def test_fields_at_blocks_are_linear_between_nodes_and_carried_on_beyond() -> None:
+    rng = np.random.default_rng(1)
+    y, x = np.mgrid[:5, :6]
+    field, sums, out = (
+        np.stack([1.0 + 0.3 * x - 0.2 * y, 0.1 * x + 0.5 * y - 2.0]),
+        rng.normal(size=(30, 30, PLANES)),
+        np.empty((4, 30, 30)),
+    )
+    weigh_blocks(sums, field, (-5, 2, 8), out)
+    at = (-5 + 2 * np.arange(30)) / 8
+    y, x = np.clip(at, 0, 4)[:, None], np.clip(at, 0, 5)
+    u, v = 1.0 + 0.3 * x - 0.2 * y, 0.1 * x + 0.5 * y - 2.0
+    xx, xy, yy, n = np.moveaxis(sums[..., [XX, XY, YY, N]], -1, 0)
+    np.testing.assert_allclose(out, np.stack([xx * u + xy * v, xy * u + yy * v, n * u, n * v]), rtol=1e-12, atol=1e-12)
+    out = np.empty((4, 3, 3))
+    weigh_blocks(np.ones((3, 3, PLANES)), np.full((2, 1, 1), 4.0), (-4, 4, 8), out)
+    assert (out == [[[8.0]], [[8.0]], [[4.0]], [[4.0]]]).all()

@@ -2,13 +2,39 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
-from oracles import drawn_back
+from oracles import factors_of_block, summed
 from scipy import ndimage
 
-from ftrack.kernels.deform import FRACTIONS, REACH, WEIGHTS
-from ftrack.kernels.normal import DX, DY, KEPT, LANES, PLANES, RR, RW, RX, RY, WW, XW, XX, XY, YW, YY, N, R, W, X, Y, block_sums
+from ftrack.kernels.deform import AFTER, BEFORE, FRACTIONS, KEPT_BETWEEN, REACH
+from ftrack.kernels.normal import (
+    KEPT,
+    MD,
+    NARROWEST,
+    ND,
+    PLANES,
+    RR,
+    RW,
+    RX,
+    RY,
+    WIDEST,
+    WW,
+    XD,
+    XW,
+    XX,
+    XY,
+    YD,
+    YW,
+    YY,
+    N,
+    R,
+    W,
+    X,
+    Y,
+)
 from ftrack.synthetic.texture import smooth_noise
 
 PRODUCTS = dict(
@@ -20,145 +46,171 @@ PRODUCTS = dict(
 )
 """Which factors each sum is of."""
 
+EVEN = 1.5
+"""Change of displacement from which blocks are drawn back in parts, px: some of them are."""
 
-def some_planes(side: int, shape: tuple[int, int], brightness: float, gaps: float) -> np.ndarray:
-    """Return planes as ``draw_back`` makes them: images of one texture, a field of displacement that changes slowly."""
-    rng = np.random.default_rng(side)
-    height, width = shape[0] * side, shape[1] * side
-    planes = np.zeros((6, height, width + LANES), np.float32)
-    inner = planes[:, :, :width]
-    inner[:4] = rng.normal(size=(4, height, width))
-    inner[0] += brightness
-    inner[3] += brightness
-    inner[4] = 2.0 + 0.01 * np.arange(width) + rng.normal(0, 0.002, (height, width))
-    inner[5] = -3.0 + 0.02 * np.arange(height)[:, None]
-    for k in range(4):
-        inner[k][rng.random((height, width)) < gaps] = np.nan
-    return planes
+CORNER, SPACING, ROOM = (22, 25), 16, 24
+"""First pixel of the blocks, pixels between nodes, and how far these begin before it."""
+
+Images = tuple[np.ndarray, np.ndarray]
 
 
-def plain_block(planes: np.ndarray) -> np.ndarray:
-    """Sum one block in double precision; the secondary as if the block were drawn back by the displacement of its middle."""
-    r, x, y, w, dx, dy = planes.astype(float)
-    middle = (r.shape[0] // 2, r.shape[1] // 2)
-    w = w - (x * (dx - dx[middle]) + y * (dy - dy[middle]))
-    known = np.isfinite(r + x + y + w)
-    factors = {"1": np.ones_like(r), "r": r, "x": x, "y": y, "w": w}
-    out = np.empty(PLANES)
-    for p, names in PRODUCTS.items():
-        out[p] = np.prod([factors[name][known] for name in names], axis=0).sum()
-    out[DX], out[DY] = dx[middle], dy[middle]
-    kept = [np.square(WEIGHTS[round(moved % 1 * FRACTIONS)], dtype=float).sum() for moved in out[[DX, DY]]]
-    out[KEPT] = out[N] * kept[0] * kept[1]
-    return out
+def some_images(brightness: float = 0.0, gaps: float = 0.0, shape: tuple[int, int] = (120, 130)) -> Images:
+    rng = np.random.default_rng(5)
+    images = tuple(rng.normal(size=shape).astype(np.float32) + np.float32(brightness) for _ in range(2))
+    for image in images:
+        image[rng.random(shape) < gaps] = np.nan
+    return images[0], images[1]
 
 
-def sizes(planes: np.ndarray) -> np.ndarray:
-    """Return how large each sum could be: the root of the sums of squared factors."""
-    r, x, y, w = np.nan_to_num(planes[:4].astype(float))
-    size = {"1": np.sqrt(r.size), **{name: max(np.linalg.norm(f), 1e-9) for name, f in zip("rxyw", (r, x, y, w), strict=True)}}
-    out = np.ones(PLANES)
-    for p, names in PRODUCTS.items():
-        out[p] = size[names[0]] * size[names[-1] if len(names) > 1 else "1"]
-    return out
+def some_field(peak: float = 5.0) -> np.ndarray:
+    """Return displacement at nodes that reach around all blocks, float64 (2, row, column)."""
+    return np.random.default_rng(4).uniform(-peak, peak, (2, 11, 11))
 
 
-@pytest.mark.parametrize("side", [1, 3, 8, 16])
-@pytest.mark.parametrize(("brightness", "gaps"), [(0.0, 0.0), (1e4, 0.0), (1e4, 0.05), (-3.0, 0.3)])
+def sums_of(
+    images: Images,
+    field: np.ndarray,
+    side: int,
+    shape: tuple[int, int],
+    corner: tuple[int, int] = CORNER,
+    used: tuple[np.ndarray, np.ndarray] | None = None,
+    even: float = EVEN,
+) -> np.ndarray:
+    used = used or (np.ones(shape[0], np.bool_), np.ones(shape[1], np.bool_))
+    return summed(images, corner, field, (-ROOM, -ROOM, SPACING), side, used, before=7.0, even=even)
+
+
+def at(field: np.ndarray, y: float, x: float) -> tuple[float, float]:
+    """Interpolate a field linearly, y and x px after the first pixel of the blocks."""
+    place = [[(y + ROOM) / SPACING], [(x + ROOM) / SPACING]]
+    dx, dy = (float(ndimage.map_coordinates(part, place, order=1)[0]) for part in field.astype(np.float32).astype(float))
+    return dx, dy
+
+
+def cuts_of(side: int, change: np.ndarray) -> list[int]:
+    """Return where the parts of a block begin and end along an axis, from half the change of displacement per pixel."""
+    parts = -(-side // WIDEST)
+    if 2 * np.abs(change).max() * side > EVEN * parts and side >= 2 * parts * NARROWEST:
+        parts *= 2
+    return [k * side // parts for k in range(parts + 1)]
+
+
+def plain_block(images: Images, field: np.ndarray, side: int, i: int, j: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sum one block in double precision, and say how large each sum could be: the root of the sums of squared factors."""
+    out, size = np.zeros((2, PLANES))
+    corners = np.array([[at(field, (i + y) * side, (j + x) * side) for x in (0, 1)] for y in (0, 1)])
+    along, down = (0.5 * np.diff(corners, axis=axis).mean((0, 1)) / side for axis in (1, 0))
+    for top, bottom in pairwise(cuts_of(side, down)):
+        for left, right in pairwise(cuts_of(side, along)):
+            moved = at(field, i * side + (top + bottom) / 2, j * side + (left + right) / 2)
+            steps = [round(part * FRACTIONS) for part in moved]
+            extent = max(bottom - top, right - left)
+            factors = factors_of_block(images, CORNER[0] + i * side + top, CORNER[1] + j * side + left, extent, moved)
+            factors = {name: part[: bottom - top, : right - left] for name, part in factors.items()}
+            x, y = factors["x"], factors["y"]
+            factors["x"], factors["y"] = x + along[0] * x + along[1] * y, y + down[0] * x + down[1] * y
+            known = np.isfinite(factors["r"])
+            factors["1"] = np.ones(known.shape)
+            bright = np.abs(np.nan_to_num(factors["r"])).max()
+            norms = {name: np.linalg.norm(np.nan_to_num(part)) + bright * len(known) for name, part in factors.items()}
+            total = np.zeros(PLANES)
+            for p, names in PRODUCTS.items():
+                total[p] = np.prod([factors[name][known] for name in names], axis=0).sum()
+                a, b = names if len(names) > 1 else names + "1"
+                size[p] += norms[a] * norms[b]
+            dx, dy = (step / FRACTIONS for step in steps)
+            total[XD], total[YD] = total[XX] * dx + total[XY] * dy, total[XY] * dx + total[YY] * dy
+            total[ND], total[MD] = total[N] * dx, total[N] * dy
+            total[KEPT] = total[N] * np.prod([KEPT_BETWEEN[step % FRACTIONS] for step in steps])
+            out += total
+    size[[XD, YD]] = 10.0 * (size[XX] + size[YY])
+    size[[ND, MD, KEPT]] = 10.0 * side**2
+    return out, size
+
+
+@pytest.mark.parametrize("side", [1, 3, 8, 10, 16, 25])
+@pytest.mark.parametrize(("brightness", "gaps"), [(0.0, 0.0), (1e4, 0.0), (1e4, 0.004), (-3.0, 0.01)])
 def test_sums_are_those_of_double_precision(side: int, brightness: float, gaps: float) -> None:
-    shape = (4, 5)
-    planes = some_planes(side, shape, brightness, gaps)
-    sums = np.empty((*shape, PLANES))
-    block_sums(planes, side, np.ones(shape[0], np.bool_), sums)
+    images, field, shape = some_images(brightness, gaps), some_field(), (3, 3)
+    sums = sums_of(images, field, side, shape)
     for i in range(shape[0]):
         for j in range(shape[1]):
-            block = planes[:, i * side : (i + 1) * side, j * side : (j + 1) * side]
-            expected = plain_block(block)
+            expected, size = plain_block(images, field, side, i, j)
             assert sums[i, j, N] == expected[N]
-            assert sums[i, j, KEPT] == pytest.approx(expected[KEPT], rel=0.01)
-            np.testing.assert_array_less(np.abs(sums[i, j] - expected)[:KEPT], (1e-5 * sizes(block) + 1e-12)[:KEPT], err_msg=f"{i} {j}")
+            np.testing.assert_array_less(np.abs(sums[i, j] - expected), 1e-6 * size + 1e-5, err_msg=f"{i} {j}")
 
 
 @pytest.mark.parametrize("side", [4, 8, 16])
 def test_brightness_takes_nothing_from_the_variance(side: int) -> None:
-    planes = some_planes(side, (3, 3), 1e4, 0.0)
-    sums = np.empty((3, 3, PLANES))
-    block_sums(planes, side, np.ones(3, np.bool_), sums)
-    expected = plain_block(planes[:, :side, :side])
-    for p, a, b in ((RR, R, R), (RW, R, W), (WW, W, W), (RX, R, X), (YW, Y, W)):
+    images, field = some_images(1e4), some_field()
+    sums, (expected, _) = sums_of(images, field, side, (3, 3)), plain_block(images, field, side, 0, 0)
+    for p, a, b in ((RR, R, R), (RW, R, W), (WW, W, W), (RX, R, X), (RY, R, Y), (XW, X, W), (YW, Y, W)):
         found = sums[0, 0, p] - sums[0, 0, a] * sums[0, 0, b] / side**2
         assert found == pytest.approx(expected[p] - expected[a] * expected[b] / side**2, abs=2e-3 * side**2)
 
 
 def test_a_block_without_data_is_all_zero() -> None:
-    planes = some_planes(8, (2, 3), 5.0, 0.0)
-    planes[3, :8, 8:16] = np.nan
-    planes[0, 8:, :8] = np.nan
-    sums = np.empty((2, 3, PLANES))
-    block_sums(planes, 8, np.ones(2, np.bool_), sums)
-    assert (sums[0, 1, :DX] == 0.0).all()
-    assert (sums[1, 0, :DX] == 0.0).all()
-    assert (sums[..., N] == [[64, 0, 64], [0, 64, 64]]).all()
+    images, field = some_images(5.0), np.zeros((2, 11, 11))
+    images[0][CORNER[0] : CORNER[0] + 8, CORNER[1] + 8 : CORNER[1] + 16] = np.nan
+    images[1][CORNER[0] + 8 : CORNER[0] + 16, CORNER[1] : CORNER[1] + 8] = np.inf
+    sums = sums_of(images, field, 8, (2, 3))
+    assert (sums[0, 1] == 0.0).all()
+    assert (sums[1, 0] == 0.0).all()
+    assert sums[0, 0, N] == 5
+    assert sums[0, 2, N] == 40
 
 
-def test_rows_that_are_not_used_are_skipped() -> None:
-    planes, used = some_planes(8, (4, 3), 5.0, 0.0), np.array([True, False, False, True])
-    whole, sums = np.empty((4, 3, PLANES)), np.full((4, 3, PLANES), 7.0)
-    block_sums(planes, 8, np.ones(4, np.bool_), whole)
-    planes[:, 8:24] = np.nan
-    block_sums(planes, 8, used, sums)
-    np.testing.assert_array_equal(sums[used], whole[used])
-    assert (sums[~used] == 7.0).all()
+def test_rows_and_columns_that_are_not_used_are_left_alone() -> None:
+    images, field = some_images(), some_field()
+    rows, columns = np.array([True, False, False, True]), np.array([False, True, True])
+    whole, sums = sums_of(images, field, 8, (4, 3)), sums_of(images, field, 8, (4, 3), used=(rows, columns))
+    np.testing.assert_array_equal(sums[np.ix_(rows, columns)], whole[np.ix_(rows, columns)])
+    assert (sums[~rows] == 7.0).all()
+    assert (sums[:, ~columns] == 7.0).all()
 
 
-def test_a_block_does_not_depend_on_those_around_it() -> None:
-    planes = some_planes(8, (4, 6), 5.0, 0.02)
-    whole, part = np.empty((4, 6, PLANES)), np.empty((2, 3, PLANES))
-    block_sums(planes, 8, np.ones(4, np.bool_), whole)
-    block_sums(np.ascontiguousarray(planes[:, 8:24, 16 : 40 + LANES]), 8, np.ones(2, np.bool_), part)
-    np.testing.assert_array_equal(part, whole[1:3, 2:5])
+@pytest.mark.parametrize("side", [3, 8, 16])
+def test_a_block_does_not_depend_on_those_around_it_nor_on_pixels_that_it_does_not_need(side: int) -> None:
+    images, field = some_images(5.0, 0.002), some_field()
+    whole = sums_of(images, field, side, (3, 4))
+    top, left = CORNER[0] + side, CORNER[1] + 2 * side
+    far = 5 + REACH + AFTER + 1
+    cut = (slice(top - far, top + side + far), slice(left - far, left + side + far))
+    place = (-ROOM - side, -ROOM - 2 * side, SPACING)
+    one = np.ones(1, np.bool_)
+    part = summed((images[0][cut], images[1][cut]), (far, far), field, place, side, (one, one), even=EVEN)
+    np.testing.assert_array_equal(part[0, 0], whole[1, 2])
 
 
-def drawn(reference: np.ndarray, secondary: np.ndarray, moved: tuple[float, float], used: np.ndarray) -> np.ndarray:
-    """Draw back the inner 64 x 64 px of two images of 120 x 120 px; without the columns that only fill up vectors."""
-    field = np.empty((2, 8, 8), np.float32)
-    field[0], field[1] = moved
-    area = np.ascontiguousarray(reference[28 - REACH : 92 + REACH, 28 - REACH : 92 + REACH])
-    return drawn_back(area, secondary, 28, field, (-16, -16, 16), used)[:, :, :64]
+@pytest.mark.parametrize("corner", [(-10, -5), (100, 105), (-1000, 0), (0, 1000)])
+def test_what_lies_beyond_the_images_is_missing(corner: tuple[int, int]) -> None:
+    images, field = some_images(), some_field(2.0)
+    room = 60
+    wide = tuple(np.pad(image, room, constant_values=np.nan) for image in images)
+    sums = sums_of(images, field, 8, (4, 4), corner)
+    inside = max(map(abs, corner)) < 500
+    expected = sums_of((wide[0], wide[1]), field, 8, (4, 4), (corner[0] + room, corner[1] + room)) if inside else np.zeros_like(sums)
+    np.testing.assert_array_equal(sums, expected)
+    assert (sums[..., N] > 0).any() == inside
 
 
 def test_a_shifted_texture_that_is_drawn_back_agrees_with_the_reference() -> None:
-    texture = smooth_noise((120, 120), 2.0, 3)
-    secondary = ndimage.shift(texture, (-2.25, 3.5), order=5, mode="nearest")
-    planes = drawn(texture.astype(np.float32), secondary.astype(np.float32), (3.5, -2.25), np.ones(8, np.bool_))
-    reference, x_gradient, y_gradient, warped, dx, dy = planes
-    np.testing.assert_array_equal(reference, texture[28:92, 28:92].astype(np.float32))
-    assert (dx == 3.5).all()
-    assert (dy == -2.25).all()
-    assert np.sqrt(np.mean(np.square(warped - reference))) < 0.01
-    y, x = np.gradient(texture)
-    assert np.corrcoef(x_gradient.ravel(), x[28:92, 28:92].ravel())[0, 1] > 0.99
-    assert np.corrcoef(y_gradient.ravel(), y[28:92, 28:92].ravel())[0, 1] > 0.99
+    texture, field = smooth_noise((120, 120), 2.0, 3), np.empty((2, 11, 11))
+    field[0], field[1] = 3.5, -2.25
+    sums = sums_of((texture, ndimage.shift(texture, (-2.25, 3.5), order=5, mode="nearest")), field, 8, (8, 8))
+    off = (sums[..., WW] - 2 * sums[..., RW] + sums[..., RR]).sum() / sums[..., N].sum()
+    assert np.sqrt(off) < 0.01
+    np.testing.assert_array_equal(sums[..., ND], 3.5 * sums[..., N])
+    np.testing.assert_array_equal(sums[..., MD], -2.25 * sums[..., N])
 
 
-def test_rows_of_blocks_that_are_not_used_are_not_drawn() -> None:
-    texture = smooth_noise((120, 120), 2.0, 3).astype(np.float32)
-    whole = drawn(texture, texture, (0.5, 0.5), np.ones(8, np.bool_))
-    used = np.zeros(8, np.bool_)
-    used[[0, 3, 4]] = True
-    planes = drawn(texture, texture, (0.5, 0.5), used)
-    rows = np.repeat(used, 8)
-    np.testing.assert_array_equal(planes[:, rows], whole[:, rows])
-    assert (planes[:, ~rows] == 7.0).all()
-
-
-def test_gaps_of_either_image_reach_the_planes() -> None:
-    texture = smooth_noise((120, 120), 2.0, 3).astype(np.float32)
-    holed = texture.copy()
-    holed[60, 50] = np.nan
-    planes = drawn(holed, texture, (0.0, 0.0), np.ones(8, np.bool_))
-    assert np.isnan(planes[0, 32, 22])
-    assert np.isnan(planes[:4]).any(0).sum() == 1 + 4 * REACH
-    planes = drawn(texture, holed, (0.0, 0.0), np.ones(8, np.bool_))
-    assert np.isnan(planes[3]).sum() == 64
-    assert not np.isnan(planes[0]).any()
+def test_a_missing_pixel_is_missing_wherever_it_is_needed_and_nowhere_else() -> None:
+    still = np.zeros((2, 11, 11))
+    images = some_images()
+    images[0][60, 60] = np.nan
+    assert 64 * 36 - sums_of(images, still, 8, (6, 6))[..., N].sum() == 1 + 4 * REACH
+    images = some_images()
+    images[1][60, 60] = np.nan
+    wide = BEFORE + AFTER + 1
+    assert 64 * 36 - sums_of(images, still, 8, (6, 6))[..., N].sum() == wide**2 + 4 * REACH * wide

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ftrack.kernels.smooth import at_blocks, bell, keep_coherent, smooth
+from ftrack.kernels.smooth import bell, keep_coherent, smooth
 
 RADIUS = 3
 WEIGHTS = bell(1.5, RADIUS)
@@ -113,15 +113,3 @@ def test_both_sides_of_a_line_stay_and_a_share_below_the_least_does_not() -> Non
     values[0, :, 4:] = 5.0
     assert coherent(values, known)[1:-1].all()
     assert not coherent(values, known, share=0.7)[1:-1, 3:5].any()
-
-
-def test_fields_at_blocks_are_linear_between_nodes_and_carried_on_beyond() -> None:
-    field, out = linear(5, 6), np.empty((2, 30, 30))
-    at_blocks(field, -0.6, 0.25, out)
-    at = -0.6 + 0.25 * np.arange(30)
-    y, x = np.clip(at, 0, 4)[:, None], np.clip(at, 0, 5)
-    np.testing.assert_allclose(out[0], 1.0 + 0.3 * x - 0.2 * y, rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(out[1], -2.0 + 0.1 * x + 0.5 * y, rtol=1e-12, atol=1e-12)
-    single = np.empty((2, 3, 3))
-    at_blocks(np.full((2, 1, 1), 4.0), -0.5, 0.5, single)
-    assert (single == 4.0).all()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from oracles import drawn_back
+from oracles import summed
 
-from ftrack.kernels.deform import REACH
-from ftrack.kernels.normal import PLANES, N, block_sums
-from ftrack.kernels.solve import FIELDS, SUMS, TURNED, add_blocks, solve_chip
+from ftrack.kernels.layout import lay_out
+from ftrack.kernels.normal import PLANES, N
+from ftrack.kernels.solve import FIELDS, add_blocks, solve_chip
 from ftrack.synthetic import shifted_pair
 
 SIDE, COUNT = 8, 4
@@ -17,28 +17,30 @@ CHIP = SIDE * COUNT
 
 def sums_of(reference: np.ndarray, secondary: np.ndarray, field: tuple[float, float], first: int = 40, blocks: int = COUNT) -> np.ndarray:
     """Return the sums of ``blocks`` x ``blocks`` blocks from pixel ``first`` on, drawn back by one displacement."""
-    extent = blocks * SIDE
-    area = np.ascontiguousarray(reference[first - REACH : first + extent + REACH, first - REACH : first + extent + REACH], np.float32)
-    nodes = np.empty((2, 3, 3), np.float32)
+    nodes, used = np.empty((2, 3, 3)), np.ones(blocks, np.bool_)
     nodes[0], nodes[1] = field
-    used = np.ones(blocks, np.bool_)
-    planes = drawn_back(area, secondary, first, nodes, (-extent, -extent, 2 * extent), used)
-    sums = np.empty((blocks, blocks, PLANES))
-    block_sums(planes, SIDE, used, sums)
-    return sums
+    extent = blocks * SIDE
+    return summed((reference, secondary), (first, first), nodes, (-extent, -extent, 2 * extent), SIDE, (used, used))
 
 
 def solved(sums: np.ndarray, centre: tuple[float, float]) -> tuple[bool, np.ndarray]:
-    total, turned, found = np.empty(PLANES), np.empty(TURNED), np.full(FIELDS, np.nan)
-    add_blocks(sums, 0, 0, sums.shape[0], centre, total, turned)
-    return bool(solve_chip(total, turned, centre, found)), found
+    found = np.full(FIELDS, np.nan)
+    return bool(solve_chip(sums.sum((0, 1)), centre, found)), found
 
 
-def test_chips_are_sums_of_their_blocks() -> None:
-    sums = np.random.default_rng(0).normal(size=(5, 6, PLANES))
-    total, turned = np.empty(PLANES), np.empty(TURNED)
-    add_blocks(sums, 1, 2, 3, (0.1, 0.2), total, turned)
-    np.testing.assert_allclose(total[:SUMS], sums[1:4, 2:5, :SUMS].sum((0, 1)), rtol=1e-12)
+@pytest.mark.parametrize(("sizes", "spacing"), [((32,), 8), ((16, 32, 64), 8), ((16, 32), 24), ((20, 48), 12), ((8,), 32)])
+def test_chips_are_sums_of_their_blocks(sizes: tuple[int, ...], spacing: int) -> None:
+    layout = lay_out(sizes, spacing, 0, 4, 5)
+    sums = np.random.default_rng(0).normal(size=(*layout.shape, PLANES))
+    blocks = (layout.side, layout.step, layout.counts.astype(np.int64), layout.starts.astype(np.int64))
+    down, total = np.empty(sums.shape[1:]), np.empty((5, PLANES))
+    for chip, (count, start) in enumerate(zip(layout.counts, layout.starts, strict=True)):
+        for row in range(4):
+            add_blocks(sums, blocks, chip, row, down, total)
+            top = start + row * layout.step
+            lefts = start + layout.step * np.arange(5)
+            expected = [sums[top : top + count, left : left + count].sum((0, 1)) for left in lefts]
+            np.testing.assert_allclose(total, expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("field", [(0.0, 0.0), (3.0, -2.0), (2.7, -2.4)])

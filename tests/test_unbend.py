@@ -33,7 +33,7 @@ def solve(pixels: np.ndarray, chip: int, spacing: int, error: float) -> Solved:
     top, left = spacing * np.arange(rows)[:, None], spacing * np.arange(columns)
     means = total[:, top + chip, left + chip] - total[:, top, left + chip] - total[:, top + chip, left] + total[:, top, left]
     solved = np.zeros((FIELDS, rows, columns))
-    solved[:2], solved[2:4] = means / chip**2, error
+    solved[:2], solved[2:4], solved[[6, 8, 9]] = means / chip**2, error, chip**2
     around = pixels[:, (top + chip // 2)[..., None, None] - [[1], [0]], (left + chip // 2)[..., None, None] - [1, 0]]
     return Solved(layout, sums, solved, around.mean((-1, -2)))
 

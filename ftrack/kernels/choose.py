@@ -6,7 +6,7 @@ import numpy as np
 
 from ftrack.kernels.compiled import compiled
 from ftrack.kernels.normal import PLANES, N
-from ftrack.kernels.solve import FIELDS, TURNED, add_blocks, solve_chip
+from ftrack.kernels.solve import FIELDS, add_blocks, solve_chip
 
 # The codes of ftrack.schema.Status, as compiled code needs them.
 MEASURED, NO_DATA, EDGE, NO_TEXTURE, LOW_CORRELATION = 0, 2, 3, 4, 5
@@ -167,7 +167,7 @@ def solve_nodes(sums, blocks, field, peaks, limits, status, chosen, together, fo
     Parameters
     ----------
     sums : float64 (block row, block column, PLANES)
-        From ``ftrack.kernels.normal.block_sums``.
+        From ``ftrack.kernels.normal.sum_blocks``.
     blocks : (side, step, counts, starts)
         See ``ftrack.kernels.layout.Layout``.
     field : float64 (2, row, column)
@@ -185,11 +185,13 @@ def solve_nodes(sums, blocks, field, peaks, limits, status, chosen, together, fo
     found : float64 (FIELDS, row, column)
         Result.
     """
-    side, step, counts, starts = blocks
-    peak, dy, dx = peaks
-    total, turned, one = np.empty(PLANES), np.empty(TURNED), np.empty(FIELDS)
-    for i in range(chosen.shape[0]):
-        for j in range(chosen.shape[1]):
+    side, counts, (peak, dy, dx) = blocks[0], blocks[2], peaks
+    rows, columns = chosen.shape
+    down, total, one = np.empty(sums.shape[1:]), np.empty((counts.size, columns, PLANES)), np.empty(FIELDS)
+    added = np.empty(counts.size, np.bool_)
+    for i in range(rows):
+        added[:] = False
+        for j in range(columns):
             together[i, j] = False
             for p in range(FIELDS):
                 found[p, i, j] = np.nan
@@ -199,10 +201,12 @@ def solve_nodes(sums, blocks, field, peaks, limits, status, chosen, together, fo
                 confirmed = status[c, i, j] == AMBIGUOUS and abs(x - centre[0]) <= NEAR and abs(y - centre[1]) <= NEAR
                 if status[c, i, j] != MEASURED and not confirmed:
                     continue
-                size, said = side * counts[c], DIVERGED
-                add_blocks(sums, starts[c] + i * step, starts[c] + j * step, counts[c], centre, total, turned)
-                known = centre[0] == centre[0] and total[N] >= limits[0] * size * size
-                if known and solve_chip(total, turned, centre, one) and max(abs(one[0] - centre[0]), abs(one[1] - centre[1])) <= STEP:
+                if not added[c]:
+                    add_blocks(sums, blocks, c, i, down, total[c])
+                    added[c] = True
+                size, said, q = side * counts[c], DIVERGED, total[c, j]
+                known = centre[0] == centre[0] and q[N] >= limits[0] * size * size
+                if known and solve_chip(q, centre, one) and max(abs(one[0] - centre[0]), abs(one[1] - centre[1])) <= STEP:
                     said = _trust(one, peak[c, i, j], y, x, limits[1])
                 status[c, i, j] = said
                 if said == MEASURED:

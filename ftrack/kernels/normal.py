@@ -2,9 +2,9 @@
 
 The secondary, drawn back along a first field of displacement, is explained by the reference, a constant and the
 gradients (Lucas & Kanade 1981). All chips, of whatever size, share the sums of their blocks, so a solution costs a few
-hundred operations a pixel, not thousands a chip. Pixels that either image lacks are left out. Each block's brightness
-is taken out before single-precision products are formed and put back in double precision; what the field changes
-inside a block is put back to first order, so that a block was drawn back by one displacement.
+hundred operations a pixel, not thousands a chip. Pixels that either image lacks are left out. A block is drawn back
+by one displacement, or in parts where it is large, so that its pixels share the weights of the interpolation. Its
+brightness is taken out before single-precision products are formed and put back in double precision.
 """
 
 from __future__ import annotations
@@ -18,336 +18,371 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ftrack.kernels.compiled import compiled, inner
-from ftrack.kernels.deform import KEPT_BETWEEN, REACH, fill_gradients, warp
+from ftrack.kernels.deform import AFTER, BEFORE, BITS, DERIVATIVE, FRACTIONS, REACH, TAPS
 
-PLANES = 18
+PLANES = 20
 """Sums of a block, in the order of the names below."""
 
-N, R, X, Y, W, RR, RX, RY, RW, XX, XY, YY, XW, YW, WW, DX, DY, KEPT = range(PLANES)
-"""Pixels; reference, gradients, warped secondary; their products; displacement along which the block was drawn back, px; pixels
-times the share of white noise that interpolation keeps there."""
+N, R, X, Y, W, RR, RX, RY, RW, XX, XY, YY, XW, YW, WW, XD, YD, ND, MD, KEPT = range(PLANES)
+"""Pixels; reference, gradients, secondary drawn back; their products; squared gradients times displacement along x and y, pixels
+times each; pixels times the share of white noise that interpolation keeps there."""
 
 SUMS = 15
 """The first of them, which are sums over pixels."""
 
-
 LANES = 16
-"""Pixel columns whose sums are kept in registers together."""
+"""Pixels that are worked on together: a row of a part, and what its gradients need."""
 
-STRIP = 64
-"""Rows of pixels that are drawn back and summed together, so that they stay in the processor's caches."""
+WIDEST = LANES - 2 * REACH
+"""Side of the parts in which a block is drawn back, at most, px."""
 
-_FLOAT, _INDEX = ir.FloatType(), ir.IntType(64)
-_VECTOR = ir.VectorType(_FLOAT, LANES)
+NARROWEST = 4
+"""Side of the parts in which a block is drawn back, at the least, px, where displacement changes within it."""
+
+BEYOND = BEFORE + AFTER
+"""Pixels more than those of the result that an interpolation needs along each axis."""
+
+ACROSS = LANES + BEYOND
+"""Pixels of the secondary that a row needs."""
+
+_FLOAT, _INDEX, _PLACE = ir.FloatType(), ir.IntType(64), ir.IntType(32)
+_VECTOR, _PLACES = ir.VectorType(_FLOAT, LANES), ir.VectorType(_PLACE, LANES)
+_ZERO, _ONE = (ir.Constant(_VECTOR, [value] * LANES) for value in (0.0, 1.0))
 
 
-def _make_column_sums(
-    typing_context: Any, planes: Any, at: Any, step: Any, plane: Any, level: Any, level_at: Any, rows: Any, lines: Any, out: Any
+def _make_part_sums(
+    typing_context: Any,
+    reference: Any,
+    r_at: Any,
+    r_step: Any,
+    secondary: Any,
+    s_at: Any,
+    s_step: Any,
+    weights: Any,
+    x_at: Any,
+    y_at: Any,
+    r_level: Any,
+    s_level: Any,
+    rows: Any,
+    columns: Any,
+    out: Any,
 ) -> Any:
-    """Sum the products of ``LANES`` pixel columns over ``rows`` rows: float32 (column, LANES), the last of which is zero.
+    """Draw a part of the secondary back and fill the sums of its products, float64 (LANES,).
 
-    ``step`` and ``plane`` are the sizes of a row and of a plane, ``out`` is the place of the result in ``lines``.
-    ``level`` holds, for the first column and three rows ``step`` apart, the brightness and displacement of its block.
+    ``r_at`` and ``s_at`` are the places of the first pixels that are needed: ``REACH`` above and left of the part, and
+    ``BEFORE`` more. ``x_at`` and ``y_at`` are the places of the weights of the interpolation; the levels are taken out of the images.
     """
     i8 = types.int64
-    signature = types.void(planes, i8, i8, i8, level, i8, i8, lines, i8)
+    signature = types.void(reference, i8, i8, secondary, i8, i8, weights, i8, i8, types.float32, types.float32, i8, i8, out)
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        arrays = [context.make_array(signature.args[k])(context, builder, args[k]).data for k in (0, 4, 7)]
-        arrays[2] = builder.gep(arrays[2], [args[8]])
-        _write_loop(builder, arrays, (args[1], args[5]), (args[2], args[3]), args[6])
+        r, s, taps, total = (context.make_array(signature.args[k])(context, builder, args[k]).data for k in (0, 3, 6, 13))
+        r, s = builder.gep(r, [args[1]]), builder.gep(s, [args[4]])
+        room = [cgutils.alloca_once(builder, _VECTOR, size=WIDEST + 2 * REACH + BEYOND) for _ in range(4)]
+        across, down = ([_spread(builder, _number_at(builder, taps, at, k)) for k in range(TAPS)] for at in args[7:9])
+        _interpolate_along(builder, (s, args[5]), across, builder.add(args[11], _index(2 * REACH + BEYOND)), room[0])
+        levels = [_spread(builder, level) for level in args[9:11]]
+        _interpolate_down(builder, (r, args[2]), down, builder.add(args[11], _index(2 * REACH)), levels, room)
+        sums = _add_products(builder, room[1:], args[11], _inside(builder, args[12]))
+        doubles = ir.VectorType(ir.DoubleType(), LANES)
+        place = builder.bitcast(total, doubles.as_pointer())
+        builder.store(builder.fpext(_added(builder, [*sums, _ZERO]), doubles), place).align = 8
         return context.get_dummy_value()
 
     return signature, build
 
 
-_column_sums: Any = intrinsic(_make_column_sums)
+_part_sums: Any = intrinsic(_make_part_sums)
 
 
-def _vector_at(builder: Any, base: Any, offset: Any) -> Any:
-    value = builder.load(builder.bitcast(builder.gep(base, [offset]), _VECTOR.as_pointer()))
+def _index(value: int) -> Any:
+    return ir.Constant(_INDEX, value)
+
+
+def _number_at(builder: Any, base: Any, at: Any, more: int) -> Any:
+    return builder.load(builder.gep(base, [builder.add(at, _index(more))]))
+
+
+def _vector_at(builder: Any, base: Any, at: Any) -> Any:
+    value = builder.load(builder.bitcast(builder.gep(base, [at]), _VECTOR.as_pointer()))
     value.align = 4
     return value
 
 
-def _write_loop(builder: Any, arrays: Any, starts: Any, steps: Any, rows: Any) -> None:
-    """Write the loop over the rows of a block, with a register for every plane."""
-    pixels, level, out = arrays
-    zero, one = ir.Constant(_VECTOR, [0.0] * LANES), ir.Constant(_VECTOR, [1.0] * LANES)
-    fma_type = ir.FunctionType(_VECTOR, [_VECTOR, _VECTOR, _VECTOR])
-    fma = cgutils.get_or_insert_function(builder.module, fma_type, f"llvm.fma.v{LANES}f32")
-    level_at = [builder.add(starts[1], builder.mul(steps[0], ir.Constant(_INDEX, k))) for k in range(3)]
-    brightness, x_level, y_level = (_vector_at(builder, level, at) for at in level_at)
-    before = builder.block
-    loop, done = builder.append_basic_block("rows"), builder.append_basic_block("done")
-    builder.branch(loop)
-    builder.position_at_end(loop)
-    row = builder.phi(_INDEX)
-    row.add_incoming(ir.Constant(_INDEX, 0), before)
-    kept = [builder.phi(_VECTOR) for _ in range(SUMS)]
-    for phi in kept:
-        phi.add_incoming(zero, before)
-    first = builder.add(starts[0], builder.mul(row, steps[0]))
-    planes = [_vector_at(builder, pixels, builder.add(first, builder.mul(steps[1], ir.Constant(_INDEX, k)))) for k in range(6)]
-    reference, gx, gy, warped, x_moved, y_moved = planes
-    total = builder.fadd(builder.fadd(reference, warped), builder.fadd(gx, gy))
-    change = builder.call(fma, [gx, builder.fsub(x_moved, x_level), builder.fmul(gy, builder.fsub(y_moved, y_level))])
-    warped = builder.fsub(warped, change)
-    known = builder.fcmp_ordered("ord", total, total)
-    r = builder.select(known, builder.fsub(reference, brightness), zero)
-    w = builder.select(known, builder.fsub(warped, brightness), zero)
-    gx, gy = builder.select(known, gx, zero), builder.select(known, gy, zero)
-    single = {N: builder.select(known, one, zero), R: r, X: gx, Y: gy, W: w}
-    double = {RR: (r, r), RX: (r, gx), RY: (r, gy), RW: (r, w), XX: (gx, gx), XY: (gx, gy), YY: (gy, gy)}
-    double |= {XW: (gx, w), YW: (gy, w), WW: (w, w)}
+def _row_at(builder: Any, room: Any, row: Any, more: int = 0) -> Any:
+    return builder.gep(room, [builder.add(row, _index(more))])
+
+
+def _spread(builder: Any, number: Any) -> Any:
+    undefined = ir.Constant(ir.VectorType(number.type, LANES), ir.Undefined)
+    single = builder.insert_element(undefined, number, ir.Constant(_PLACE, 0))
+    return builder.shuffle_vector(single, undefined, ir.Constant(_PLACES, [0] * LANES))
+
+
+def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    kind = ir.FunctionType(_VECTOR, [_VECTOR, _VECTOR, _VECTOR])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32"), [a, b, c])
+
+
+def _weighted(builder: Any, weights: list[Any], values: list[Any]) -> Any:
+    total = builder.fmul(weights[0], values[0])
+    for weight, value in zip(weights[1:], values[1:], strict=True):
+        total = _fma(builder, weight, value, total)
+    return total
+
+
+def _begin_rows(builder: Any, carried: list[Any]) -> tuple[Any, list[Any]]:
+    """Begin a loop over rows that carries values along; return the row and what is carried."""
+    before, body = builder.block, builder.append_basic_block("rows")
+    builder.branch(body)
+    builder.position_at_end(body)
+    row, *phis = (builder.phi(value.type) for value in (_index(0), *carried))
+    for phi, value in zip((row, *phis), (_index(0), *carried), strict=True):
+        phi.add_incoming(value, before)
+    return row, phis
+
+
+def _end_rows(builder: Any, row: Any, phis: list[Any], values: list[Any], rows: Any) -> None:
+    after, done = builder.add(row, _index(1)), builder.append_basic_block("done")
+    for phi, value in zip((row, *phis), (after, *values), strict=True):
+        phi.add_incoming(value, builder.block)
+    builder.cbranch(builder.icmp_signed("<", after, rows), row.parent, done)
+    builder.position_at_end(done)
+
+
+def _interpolate_along(builder: Any, pixels: Any, weights: list[Any], rows: Any, out: Any) -> None:
+    """Write the loop that interpolates along x."""
+    base, step = pixels
+    row, _ = _begin_rows(builder, [])
+    at = builder.mul(row, step)
+    value = _weighted(builder, weights, [_vector_at(builder, base, builder.add(at, _index(k))) for k in range(TAPS)])
+    builder.store(value, _row_at(builder, out, row))
+    _end_rows(builder, row, [], [], rows)
+
+
+def _interpolate_down(builder: Any, pixels: Any, weights: list[Any], rows: Any, levels: list[Any], room: list[Any]) -> None:
+    """Write the loop that interpolates along y; the reference, the secondary, both less their level, and their sum follow in ``room``."""
+    base, step = pixels
+    row, _ = _begin_rows(builder, [])
+    along = [builder.load(_row_at(builder, room[0], row, k)) for k in range(TAPS)]
+    warped = builder.fsub(_weighted(builder, weights, along), levels[1])
+    reference = builder.fsub(_vector_at(builder, base, builder.mul(row, step)), levels[0])
+    for value, out in zip((reference, warped, builder.fadd(reference, warped)), room[1:], strict=True):
+        builder.store(value, _row_at(builder, out, row))
+    _end_rows(builder, row, [], [], rows)
+
+
+def _gradients(builder: Any, both: Any, row: Any) -> tuple[Any, Any]:
+    """Return the gradients of the mean of both images; those of the mean make one step as good as two (Benhimane & Malis 2004)."""
+    middle, (along, down) = builder.load(_row_at(builder, both, row, REACH)), (_ZERO, _ZERO)
+    for k, factor in enumerate(DERIVATIVE, 1):
+        weight = ir.Constant(_VECTOR, [float(np.float32(0.5 * factor))] * LANES)
+        after, before = (
+            builder.shuffle_vector(middle, middle, ir.Constant(_PLACES, [(lane + way * k) % LANES for lane in range(LANES)]))
+            for way in (1, -1)
+        )
+        below, above = (builder.load(_row_at(builder, both, row, REACH + way * k)) for way in (1, -1))
+        along = _fma(builder, weight, builder.fsub(after, before), along)
+        down = _fma(builder, weight, builder.fsub(below, above), down)
+    return along, down
+
+
+def _inside(builder: Any, columns: Any) -> Any:
+    """Return which lanes are pixels of the part."""
+    lanes = ir.Constant(_PLACES, list(range(-REACH, LANES - REACH)))
+    return builder.icmp_unsigned("<", lanes, _spread(builder, builder.trunc(columns, _PLACE)))
+
+
+def _add_products(builder: Any, room: list[Any], rows: Any, inside: Any) -> list[Any]:
+    """Write the loop over the rows of the part, with a register for every sum; pixels that are not known count nothing."""
+    row, kept = _begin_rows(builder, [_ZERO] * SUMS)
+    r, w = (builder.load(_row_at(builder, part, row, REACH)) for part in room[:2])
+    x, y = _gradients(builder, room[2], row)
+    total = builder.fadd(builder.fadd(r, w), builder.fadd(x, y))
+    known = builder.and_(inside, builder.fcmp_ordered("==", builder.fsub(total, total), _ZERO))
+    r, x, y, w = (builder.select(known, value, _ZERO) for value in (r, x, y, w))
+    single = {N: builder.select(known, _ONE, _ZERO), R: r, X: x, Y: y, W: w}
+    double = {RR: (r, r), RX: (r, x), RY: (r, y), RW: (r, w), XX: (x, x), XY: (x, y), YY: (y, y), XW: (x, w), YW: (y, w), WW: (w, w)}
     now = list(kept)
     for p, value in single.items():
         now[p] = builder.fadd(now[p], value)
     for p, (a, b) in double.items():
-        now[p] = builder.call(fma, [a, b, now[p]])
-    after = builder.add(row, ir.Constant(_INDEX, 1))
-    row.add_incoming(after, builder.block)
-    for phi, value in zip(kept, now, strict=True):
-        phi.add_incoming(value, builder.block)
-    builder.cbranch(builder.icmp_signed("<", after, rows), loop, done)
-    builder.position_at_end(done)
-    for p, value in enumerate(_turned(builder, [*now, zero])):
-        place = builder.gep(out, [ir.Constant(_INDEX, p * LANES)])
-        builder.store(value, builder.bitcast(place, _VECTOR.as_pointer())).align = 4
+        now[p] = _fma(builder, a, b, now[p])
+    _end_rows(builder, row, kept, now, rows)
+    return now
 
 
-def _turned(builder: Any, rows: list[Any]) -> list[Any]:
-    """Transpose as many vectors as they have lanes."""
-    kind, distance = ir.VectorType(ir.IntType(32), LANES), 1
-    while distance < LANES:
-        low = [k if k & distance == 0 else LANES + k - distance for k in range(LANES)]
-        high = [k + distance if k & distance == 0 else LANES + k for k in range(LANES)]
-        for k in range(LANES):
-            if k & distance == 0:
-                a, b = rows[k], rows[k + distance]
-                rows[k], rows[k + distance] = (builder.shuffle_vector(a, b, ir.Constant(kind, order)) for order in (low, high))
+def _added(builder: Any, vectors: list[Any]) -> Any:
+    """Add the lanes of each of as many vectors as they have lanes."""
+    distance = 1
+    while len(vectors) > 1:
+        own = [lane + (LANES if lane & distance else 0) for lane in range(LANES)]
+        other = [lane ^ distance for lane in own]
+        pairs = zip(vectors[::2], vectors[1::2], strict=True)
+        vectors = [builder.fadd(*(builder.shuffle_vector(a, b, ir.Constant(_PLACES, order)) for order in (own, other))) for a, b in pairs]
         distance *= 2
-    return rows
+    return vectors[0]
 
 
-def _make_line_sums(typing_context: Any, lines: Any, at: Any, count: Any, out: Any, out_at: Any) -> Any:
-    """Sum ``count`` lines of ``LANES`` numbers, one after the other, in double precision."""
-    i8 = types.int64
-    signature = types.void(lines, i8, i8, out, i8)
-
-    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        data, result = (context.make_array(signature.args[k])(context, builder, args[k]).data for k in (0, 3))
-        doubles = ir.VectorType(ir.DoubleType(), LANES)
-        before = builder.block
-        loop, done = builder.append_basic_block("lines"), builder.append_basic_block("done")
-        builder.branch(loop)
-        builder.position_at_end(loop)
-        line, total = builder.phi(_INDEX), builder.phi(doubles)
-        line.add_incoming(ir.Constant(_INDEX, 0), before)
-        total.add_incoming(ir.Constant(doubles, [0.0] * LANES), before)
-        numbers = _vector_at(builder, data, builder.add(args[1], builder.mul(line, ir.Constant(_INDEX, LANES))))
-        now, after = builder.fadd(total, builder.fpext(numbers, doubles)), builder.add(line, ir.Constant(_INDEX, 1))
-        line.add_incoming(after, builder.block)
-        total.add_incoming(now, builder.block)
-        builder.cbranch(builder.icmp_signed("<", after, args[2]), loop, done)
-        builder.position_at_end(done)
-        builder.store(now, builder.bitcast(builder.gep(result, [args[4]]), doubles.as_pointer())).align = 8
-        return context.get_dummy_value()
-
-    return signature, build
-
-
-_line_sums: Any = intrinsic(_make_line_sums)
-
-
-def draw_back(
-    reference: np.ndarray, image: Any, displacement: Any, used: np.ndarray, side: int, planes: np.ndarray, room: np.ndarray
-) -> None:
-    """Draw the secondary back and take the gradients of the mean of both images.
-
-    Gradients of the mean make one step as good as two (Benhimane & Malis 2004).
+@compiled
+def sum_blocks(images, corner, field, place, tables, used, even, side, out):
+    """Draw the secondary back and fill the sums of all blocks.
 
     Parameters
     ----------
-    reference : float32 (y + 2 * REACH, x + 2 * REACH)
-        The area and ``REACH`` px more on every side, NaN = no data.
-    image : (secondary, corner)
-        Image that is drawn back, float32 (v, u), NaN = no data; its pixel under the first one of the area where nothing moves.
-    displacement : (field, place, weights)
-        See ``ftrack.kernels.deform.warp``; ``place`` is counted from the first pixel of the area. The nodes reach around
-        the area and ``REACH`` px more.
-    used : bool (block row,)
-        Rows of blocks of ``side`` px that are needed.
+    images : (reference, secondary)
+        float32 (y, x); what is not a finite number is no data.
+    corner : (int, int)
+        Pixel of both images that is the first of the first block.
+    field : float32 (2, row, column)
+        Displacement along x and y at nodes that reach around all blocks, px; finite.
+    place : (int, int, int)
+        Row and column of the pixel corner of the first node, counted from the first pixel, and pixels between nodes.
+    tables : (float32 (FRACTIONS * TAPS,), float64 (FRACTIONS,))
+        ``WEIGHTS`` and ``KEPT_BETWEEN``.
+    used : (bool (block row,), bool (block column,))
+        Rows and columns of blocks that a chip uses; the others are left alone.
+    even : float
+        A part of a block is halved along an axis on which displacement changes by more than this within it, px.
     side : int
         Side of a block, px.
-    planes : float32 (6, y, x + LANES)
-        Result: reference, gradients to the right and down (px^-1), secondary, and the displacement along x and y at which
-        it was taken (px).
-    room : float32
-        Room for four planes of the reference, which need not be found anew for every strip.
-    """
-    secondary, corner = image
-    field, place, weights = displacement
-    rows = np.zeros(reference.shape[0], np.bool_)
-    for i in np.flatnonzero(used):
-        rows[i * side : (i + 1) * side + 2 * REACH] = True
-    warped, mean, *_ = parts = room[: 4 * reference.size].reshape(4, *reference.shape)
-    place = (place[0] + REACH, place[1] + REACH, place[2])
-    warp(secondary, (corner[0] - REACH, corner[1] - REACH), field, place, weights, rows, warped, parts[2:])
-    _fill_planes(reference, warped, parts[2:], mean, (rows, used), side, planes)
-
-
-@compiled
-def _fill_planes(reference, warped, moved, mean, which, side, planes):
-    """Put the planes together in the used rows of blocks; ``which`` are the rows that they need, and they themselves."""
-    rows, used = which
-    width, half = reference.shape[1] - 2 * REACH, np.float32(0.5)
-    for y in range(mean.shape[0]):
-        if rows[y]:
-            a, b, c = reference[y], warped[y], mean[y]
-            for x in range(a.size):
-                c[x] = half * (a[x] + b[x])
-    for i in range(used.size):
-        if not used[i]:
-            continue
-        top = i * side
-        fill_gradients(mean[top : top + side + 2 * REACH], planes[1, top : top + side], planes[2, top : top + side])
-        for y in range(top, top + side):
-            _copy(reference[y + REACH, REACH : REACH + width], planes[0, y])
-            _copy(warped[y + REACH, REACH : REACH + width], planes[3, y])
-            _copy(moved[0, y + REACH, REACH : REACH + width], planes[4, y])
-            _copy(moved[1, y + REACH, REACH : REACH + width], planes[5, y])
-
-
-def sum_drawn_back(
-    reference: np.ndarray,
-    secondary: np.ndarray,
-    corner: tuple[int, int],
-    field: np.ndarray,
-    place: tuple[int, int, int],
-    weights: np.ndarray,
-    used: np.ndarray,
-    side: int,
-    out: np.ndarray,
-) -> None:
-    """Draw the secondary back and fill the sums of all blocks, some rows at a time.
-
-    What is given is what ``draw_back`` and ``block_sums`` are given. Blocks beyond the pixels that the reference has are left alone.
-    """
-    first, last, left, right = _extent(reference, used, side)
-    width, some = (right - left) * side, max(1, STRIP // side)
-    planes, sums = np.zeros((6, some * side, width + LANES), np.float32), np.zeros((some, right - left, PLANES))
-    room = np.empty(4 * (some * side + 2 * REACH) * (width + 2 * REACH), np.float32)
-    for i in range(first, last, some):
-        count, wanted = min(some, last - i), used[i : i + some]
-        y, x = i * side, left * side
-        part = np.ascontiguousarray(reference[y : y + count * side + 2 * REACH, x : x + width + 2 * REACH])
-        here = (place[0] - y, place[1] - x, place[2])
-        draw_back(part, (secondary, (corner[0] + y, corner[1] + x)), (field, here, weights), wanted[:count], side, planes, room)
-        block_sums(planes, side, wanted[:count], sums[:count])
-        rows = np.flatnonzero(wanted[:count])
-        out[i + rows, left:right] = sums[rows]
-
-
-@inner
-def _copy(source, target):
-    for x in range(source.size):
-        target[x] = source[x]
-
-
-@compiled
-def _extent(reference, used, side):
-    """Return the first and last row and column of blocks, of those used, that have any pixel of the reference."""
-    first, last, left, right = used.size, 0, (reference.shape[1] - 2 * REACH) // side, 0
-    for i in range(used.size):
-        if not used[i]:
-            continue
-        for y in range(i * side + REACH, (i + 1) * side + REACH):
-            row = reference[y, REACH : reference.shape[1] - REACH]
-            x0, x1 = 0, row.size
-            while x0 < x1 and row[x0] != row[x0]:
-                x0 += 1
-            while x1 > x0 and row[x1 - 1] != row[x1 - 1]:
-                x1 -= 1
-            if x1 > x0:
-                first, last = min(first, i), i + 1
-                left, right = min(left, x0 // side), max(right, (x1 - 1) // side + 1)
-    return first, last, left, max(left, right)
-
-
-@compiled
-def block_sums(planes, side, used, out):
-    """Fill the sums of all blocks of an area.
-
-    Parameters
-    ----------
-    planes : float32 (6, y, x + LANES)
-        From ``draw_back``; NaN = no data.
-    side : int
-        Side of a block, px.
-    used : bool (block row,)
-        Rows of blocks that a chip uses.
     out : float64 (block row, block column, PLANES)
-        Result.
+        Result; a block whose pixels are all missing is zero.
     """
-    rows, columns = out.shape[0], out.shape[1]
-    n, across, plane = columns * side, planes.shape[2], planes.shape[1] * planes.shape[2]
-    flat = planes.reshape(-1)
-    level, lines, total = np.zeros((3, across), np.float32), np.empty((n + LANES) * LANES, np.float32), np.empty(LANES)
-    flat_level = level.reshape(-1)
-    for i in range(rows):
-        if not used[i]:
+    flat, shapes = (images[0].reshape(-1), images[1].reshape(-1)), (images[0].shape, images[1].shape)
+    total, spacing = np.empty(LANES), 2 * place[2]
+    room = np.empty(LANES * LANES, np.float32), np.empty(ACROSS * ACROSS, np.float32)
+    edges = np.empty((2, 2, out.shape[1] + 1))
+    for i in range(out.shape[0]):
+        if not used[0][i]:
             continue
-        _find_levels(planes, i * side, side, columns, level)
-        for x in range(0, n, LANES):
-            _column_sums(flat, i * side * across + x, across, plane, flat_level, x, side, lines, x * LANES)
+        for k in range(2):
+            for j in range(edges.shape[2]):
+                y, x = 2 * ((i + k) * side - place[0]), 2 * (j * side - place[1])
+                edges[k, 0, j], edges[k, 1, j] = _at(field[0], y, x, spacing), _at(field[1], y, x, spacing)
+        for j in range(out.shape[1]):
+            if not used[1][j]:
+                continue
+            out[i, j] = 0.0
+            slopes = _slopes(edges, j, side)
+            down, along = _parts(slopes[1], slopes[3], side, even), _parts(slopes[0], slopes[2], side, even)
+            for a in range(down):
+                for b in range(along):
+                    top, left = i * side + a * side // down, j * side + b * side // along
+                    size = (a + 1) * side // down - a * side // down, (b + 1) * side // along - b * side // along
+                    y, x = 2 * (top - place[0]) + size[0], 2 * (left - place[1]) + size[1]
+                    moved = _at(field[0], y, x, spacing), _at(field[1], y, x, spacing)
+                    first = corner[0] + top, corner[1] + left
+                    _sum_part(flat, shapes, first, size, (moved, slopes), tables, room, total, out[i, j])
+
+
+@inner
+def _parts(a, b, side, even):
+    """Return in how many parts along an axis a block is drawn back, from half the change of both components per pixel."""
+    parts = -(-side // WIDEST)
+    change = 2.0 * max(abs(a), abs(b)) * side
+    return 2 * parts if change > even * parts and side >= 2 * parts * NARROWEST else parts
+
+
+@inner
+def _slopes(edges, j, side):
+    """Return half the change per pixel along x and y of the displacement along x, and of that along y."""
+    scale, above, below = 0.25 / side, edges[0], edges[1]
+    u_x = (above[0, j + 1] - above[0, j] + below[0, j + 1] - below[0, j]) * scale
+    v_x = (above[1, j + 1] - above[1, j] + below[1, j + 1] - below[1, j]) * scale
+    u_y = (below[0, j] - above[0, j] + below[0, j + 1] - above[0, j + 1]) * scale
+    v_y = (below[1, j] - above[1, j] + below[1, j + 1] - above[1, j + 1]) * scale
+    return u_x, u_y, v_x, v_y
+
+
+@inner
+def _at(field, y, x, spacing):
+    """Interpolate a field linearly, at a place in half pixels from the first node."""
+    i, j = y // spacing, x // spacing
+    t, s = np.float64(y - i * spacing) / spacing, np.float64(x - j * spacing) / spacing
+    above = field[i, j] + s * (field[i, j + 1] - field[i, j])
+    below = field[i + 1, j] + s * (field[i + 1, j + 1] - field[i + 1, j])
+    return above + t * (below - above)
+
+
+@inner
+def _sum_part(flat, shapes, corner, size, moved, tables, room, total, out):
+    """Add the sums of a part of a block."""
+    (weights, kept), (moved, slopes) = tables, moved
+    dx, dy = np.int64(np.rint(moved[0] * FRACTIONS)), np.int64(np.rint(moved[1] * FRACTIONS))
+    y, x = corner[0] - REACH, corner[1] - REACH
+    x_rest, y_rest = dx & (FRACTIONS - 1), dy & (FRACTIONS - 1)
+    v, u = y - BEFORE + (dy >> BITS), x - BEFORE + (dx >> BITS)
+    rows = size[0] + 2 * REACH
+    r, r_at, r_step = _stage(flat[0], shapes[0], y, x, rows, LANES, room[0])
+    s, s_at, s_step = _stage(flat[1], shapes[1], v, u, rows + BEYOND, ACROSS, room[1])
+    r_level = _level(r, r_at + REACH * (r_step + 1), r_step, size)
+    s_level = _level(s, s_at + (REACH + BEFORE) * (s_step + 1), s_step, size)
+    if r_level != r_level or s_level != s_level:
+        return
+    _part_sums(r, r_at, r_step, s, s_at, s_step, weights, x_rest * TAPS, y_rest * TAPS, r_level, s_level, size[0], size[1], total)
+    _bend(total, slopes)
+    _put_back(total, np.float64(r_level), np.float64(s_level), out)
+    dx, dy, n = dx / FRACTIONS, dy / FRACTIONS, total[N]
+    out[XD] += total[XX] * dx + total[XY] * dy
+    out[YD] += total[XY] * dx + total[YY] * dy
+    out[ND] += n * dx
+    out[MD] += n * dy
+    out[KEPT] += n * kept[x_rest] * kept[y_rest]
+
+
+@inner
+def _stage(pixels, shape, y, x, rows, columns, room):
+    """Return where a window of an image lies, in the image itself or, with what lies beyond its edges missing, in a copy."""
+    height, width = shape
+    if y >= 0 and x >= 0 and y + rows <= height and x + columns <= width:
+        return pixels, y * width + x, width
+    for i in range(rows):
         for j in range(columns):
-            x = j * side
-            _line_sums(lines, x * LANES, side, total, 0)
-            _put_back(total, level[0, x], out[i, j])
-            out[i, j, DX], out[i, j, DY] = level[1, x], level[2, x]
-            out[i, j, KEPT] = out[i, j, N] * _kept(level[1, x]) * _kept(level[2, x])
+            inside = 0 <= y + i < height and 0 <= x + j < width
+            room[i * columns + j] = pixels[(y + i) * width + x + j] if inside else np.float32(np.nan)
+    return room, 0, columns
 
 
 @inner
-def _kept(displacement):
-    """Return the share of the power of white noise that interpolation along one axis keeps."""
-    fraction = np.float64(displacement) - np.floor(displacement)
-    square = fraction * (1.0 - fraction)
-    return 1.0 + square * (KEPT_BETWEEN[0] + square * KEPT_BETWEEN[1])
+def _level(pixels, at, step, size):
+    """Return about the brightness of an image in a part: that of its middle, or of its first pixel that is there, or NaN."""
+    value = pixels[at + size[0] // 2 * step + size[1] // 2]
+    if np.isfinite(value):
+        return value
+    for y in range(size[0]):
+        for x in range(size[1]):
+            value = pixels[at + y * step + x]
+            if np.isfinite(value):
+                return value
+    return np.float32(np.nan)
 
 
 @inner
-def _find_levels(planes, top, side, columns, level):
-    """Fill, for every pixel column, about the brightness and the displacement of its block: those of one of its pixels."""
-    middle = side // 2
-    for j in range(columns):
-        left = j * side
-        value = planes[0, top + middle, left + middle]
-        if value != value:
-            for y in range(top, top + side):
-                for x in range(left, left + side):
-                    if value != value:
-                        value = planes[0, y, x]
-        if value != value:
-            value = np.float32(0)
-        dx, dy = planes[4, top + middle, left + middle], planes[5, top + middle, left + middle]
-        for x in range(left, left + side):
-            level[0, x], level[1, x], level[2, x] = value, dx, dy
+def _bend(total, slopes):
+    """Make the gradients, to first order, those that the mean of both images would have if each pixel were drawn back along the field."""
+    a, b, c, d = 1.0 + slopes[0], slopes[2], slopes[1], 1.0 + slopes[3]
+    for p, q in ((X, Y), (RX, RY), (XW, YW)):
+        x, y = total[p], total[q]
+        total[p], total[q] = a * x + b * y, c * x + d * y
+    xx, xy, yy = total[XX], total[XY], total[YY]
+    total[XX] = a * a * xx + 2.0 * a * b * xy + b * b * yy
+    total[XY] = a * c * xx + (a * d + b * c) * xy + b * d * yy
+    total[YY] = c * c * xx + 2.0 * c * d * xy + d * d * yy
 
 
 @inner
-def _put_back(total, level, out):
-    """Copy the sums of a block and put its brightness back."""
+def _put_back(total, r, s, out):
+    """Add the sums of a part, with the levels of the reference and of the secondary put back."""
+    n = total[N]
     for p in range(SUMS):
-        out[p] = total[p]
-    m, n = np.float64(level), out[N]
-    out[WW] += 2.0 * m * out[W] + m * m * n
-    out[RW] += m * (out[R] + out[W]) + m * m * n
-    out[RR] += 2.0 * m * out[R] + m * m * n
-    out[RX] += m * out[X]
-    out[RY] += m * out[Y]
-    out[XW] += m * out[X]
-    out[YW] += m * out[Y]
-    out[R] += m * n
-    out[W] += m * n
+        out[p] += total[p]
+    out[WW] += 2.0 * s * total[W] + s * s * n
+    out[RW] += r * total[W] + s * total[R] + r * s * n
+    out[RR] += 2.0 * r * total[R] + r * r * n
+    out[RX] += r * total[X]
+    out[RY] += r * total[Y]
+    out[XW] += s * total[X]
+    out[YW] += s * total[Y]
+    out[R] += r * n
+    out[W] += s * n

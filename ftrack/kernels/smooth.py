@@ -30,26 +30,28 @@ def smooth(values: np.ndarray, known: np.ndarray, weights: np.ndarray, out: np.n
     """
     rows, columns = known.shape
     radius = weights.size // 2
-    across = np.zeros((3, rows, columns))
-    for i in range(rows):
-        for d in range(-radius, radius + 1):
-            weight = weights[d + radius]
-            for j in range(max(0, -d), min(columns, columns - d)):
-                if known[i, j + d]:
-                    across[0, i, j] += weight * values[0, i, j + d]
-                    across[1, i, j] += weight * values[1, i, j + d]
-                    across[2, i, j] += weight
-    total = np.zeros((3, columns))
+    across, line = np.zeros((3, rows, columns)), np.zeros((3, columns + 2 * radius))
     for i in range(rows):
         for j in range(columns):
-            total[0, j], total[1, j], total[2, j] = 0.0, 0.0, 0.0
-        for d in range(-radius, radius + 1):
-            if i + d < 0 or i + d >= rows:
-                continue
-            weight = weights[d + radius]
-            for p in range(3):
+            there = known[i, j]
+            line[0, j + radius] = values[0, i, j] if there else 0.0
+            line[1, j + radius] = values[1, i, j] if there else 0.0
+            line[2, j + radius] = 1.0 if there else 0.0
+        for p in range(3):
+            along = across[p, i]
+            for k in range(weights.size):
+                part, weight = line[p, k : k + columns], weights[k]
                 for j in range(columns):
-                    total[p, j] += weight * across[p, i + d, j]
+                    along[j] += weight * part[j]
+    total = np.zeros((3, columns))
+    for i in range(rows):
+        for p in range(3):
+            down = total[p]
+            down[:] = 0.0
+            for k in range(max(0, i - radius), min(rows, i + radius + 1)):
+                part, weight = across[p, k], weights[k - i + radius]
+                for j in range(columns):
+                    down[j] += weight * part[j]
         for j in range(columns):
             some = total[2, j] > 0.0
             out[0, i, j] = total[0, j] / total[2, j] if some else np.nan
@@ -87,31 +89,3 @@ def keep_coherent(values: np.ndarray, known: np.ndarray, tolerance: float, share
                         near = abs(values[0, v, u] - values[0, i, j]) <= tolerance and abs(values[1, v, u] - values[1, i, j]) <= tolerance
                         alike += near
             kept[i, j] = alike >= share * there
-
-
-@compiled
-def at_blocks(field: np.ndarray, first: float, step: float, out: np.ndarray) -> None:
-    """Interpolate a field of nodes linearly to the centres of blocks.
-
-    Parameters
-    ----------
-    field : float64 (2, row, column)
-        The field at the nodes.
-    first, step : float
-        Centre of the first block and distance between blocks, in nodes; row and column alike.
-    out : float64 (2, block row, block column)
-        Result; beyond the outermost nodes their value is carried on.
-    """
-    rows, columns = field.shape[1], field.shape[2]
-    for i in range(out.shape[1]):
-        y = min(max(first + i * step, 0.0), rows - 1.0)
-        r = min(int(y), max(rows - 2, 0))
-        s, below = y - r, min(r + 1, rows - 1)
-        for j in range(out.shape[2]):
-            x = min(max(first + j * step, 0.0), columns - 1.0)
-            c = min(int(x), max(columns - 2, 0))
-            t, right = x - c, min(c + 1, columns - 1)
-            for d in range(2):
-                above = field[d, r, c] + t * (field[d, r, right] - field[d, r, c])
-                under = field[d, below, c] + t * (field[d, below, right] - field[d, below, c])
-                out[d, i, j] = above + s * (under - above)

@@ -12,50 +12,62 @@ import numpy as np
 
 from ftrack.kernels.compiled import compiled
 from ftrack.kernels.deform import NOISE_IN_DERIVATIVE
-from ftrack.kernels.normal import DX, DY, KEPT, RR, RW, RX, RY, SUMS, WW, XW, XX, XY, YW, YY, N, R, W, X, Y
+from ftrack.kernels.normal import KEPT, MD, ND, PLANES, RR, RW, RX, RY, WW, XD, XW, XX, XY, YD, YW, YY, N, R, W, X, Y
 
-FIELDS = 6
-"""What a solution is: dx, dy, their one-sigma errors (px), correlation of the fitted chips, noise in the squared gradients per pixel."""
-
-TURNED = 5
-"""Sums of squared gradients times displacement along x and y, of displacement alone, and of the noise that interpolation has kept."""
+FIELDS = 10
+"""What a solution is: dx, dy, their one-sigma errors (px), correlation of the fitted chips, noise in the squared gradients per pixel; sums
+of the squared gradients (xx, xy, yy) and pixels."""
 
 LEAST_SHARE = 0.75
 """Share of the squared gradients that is signal, at the least: what differs between images of real ground is not only white noise."""
 
 
 @compiled
-def add_blocks(sums, top, left, count, centre, total, turned):
-    """Add the blocks of a chip: its sums, and its squared gradients times the blocks' displacement less that of the centre."""
-    for p in range(SUMS):
-        total[p] = 0.0
-    for p in range(TURNED):
-        turned[p] = 0.0
-    for i in range(top, top + count):
-        for j in range(left, left + count):
-            block = sums[i, j]
-            if block[N] == 0.0:
-                continue
-            dx, dy = block[DX] - centre[0], block[DY] - centre[1]
-            for p in range(SUMS):
-                total[p] += block[p]
-            turned[0] += block[XX] * dx + block[XY] * dy
-            turned[1] += block[XY] * dx + block[YY] * dy
-            turned[2] += block[N] * dx
-            turned[3] += block[N] * dy
-            turned[4] += block[KEPT]
+def add_blocks(sums, blocks, chip, row, down, total):
+    """Add the blocks of the chips of one size of a row of nodes, in an order that the node alone decides.
+
+    Parameters
+    ----------
+    sums : float64 (block row, block column, PLANES)
+        From ``ftrack.kernels.normal.sum_blocks``.
+    blocks : (side, step, counts, starts)
+        See ``ftrack.kernels.layout.Layout``.
+    chip, row : int
+        Which chips, of which row of nodes.
+    down : float64 (block column, PLANES)
+        Room.
+    total : float64 (column, PLANES)
+        Result.
+    """
+    step, count, start = blocks[1], blocks[2][chip], blocks[3][chip]
+    top = start + row * step
+    for x in range(down.shape[0]):
+        for p in range(PLANES):
+            down[x, p] = 0.0
+    for k in range(count):
+        line = sums[top + k]
+        for x in range(down.shape[0]):
+            for p in range(PLANES):
+                down[x, p] += line[x, p]
+    for j in range(total.shape[0]):
+        left = start + j * step
+        for p in range(PLANES):
+            total[j, p] = 0.0
+        for k in range(count):
+            for p in range(PLANES):
+                total[j, p] += down[left + k, p]
 
 
 @compiled
-def solve_chip(q, turned, centre, found):
+def solve_chip(q, centre, found):
     """Solve for the displacement of one chip; False where there is none.
 
     Parameters
     ----------
-    q, turned : float64 (PLANES,), (TURNED,)
-        From ``add_blocks``.
+    q : float64 (PLANES,)
+        Sums over its blocks.
     centre : (float, float)
-        Displacement (dx, dy), px, from which ``turned`` is counted.
+        Displacement (dx, dy), px, from which that of the blocks is counted.
     found : float64 (FIELDS,)
         Result.
     """
@@ -80,15 +92,18 @@ def solve_chip(q, turned, centre, found):
         b, determinant = 0.0, a * c
     # The gradients are those of the mean of both images, so they are (1 + gain) / 2 times those of the reference.
     slope = 0.5 * (1.0 + gain)
-    u, v = turned[0] - noise * turned[2] - slope * e / gain, turned[1] - noise * turned[3] - slope * f / gain
-    found[0] = centre[0] + (c * u - b * v) / determinant
-    found[1] = centre[1] + (a * v - b * u) / determinant
+    dx, dy = centre
+    u = q[XD] - q[XX] * dx - q[XY] * dy - noise * (q[ND] - n * dx) - slope * e / gain
+    v = q[YD] - q[XY] * dx - q[YY] * dy - noise * (q[MD] - n * dy) - slope * f / gain
+    found[0] = dx + (c * u - b * v) / determinant
+    found[1] = dy + (a * v - b * u) / determinant
     # What interpolation takes from the noise lies at wavelengths that hardly matter for the displacement.
-    variance *= 2.0 / (1.0 + turned[4] / n)
+    variance *= 2.0 / (1.0 + q[KEPT] / n)
     # Noise of the gradients meets that of the images: the squared gradients count with it in the middle of the sandwich.
     more = noise * n / determinant
     found[2] = slope * np.sqrt(2.0 * variance * (c + more * (c * c + b * b)) / determinant)
     found[3] = slope * np.sqrt(2.0 * variance * (a + more * (a * a + b * b)) / determinant)
     found[4] = correlation
     found[5] = noise
+    found[6], found[7], found[8], found[9] = q[XX], q[XY], q[YY], n
     return found[0] == found[0] and found[1] == found[1]

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ftrack.kernels.choose import solve_nodes
-from ftrack.kernels.deform import REACH, WEIGHTS
+from ftrack.kernels.deform import KEPT_BETWEEN, REACH, WEIGHTS
 from ftrack.kernels.layout import Layout
-from ftrack.kernels.normal import PLANES, sum_drawn_back
+from ftrack.kernels.normal import PLANES, sum_blocks
 from ftrack.kernels.smooth import bell, keep_coherent, smooth
 from ftrack.kernels.solve import FIELDS
 from ftrack.matchers.unbend import reach_of, unbend
@@ -25,6 +25,9 @@ FIRST_WIDTH, FIRST_RADIUS = 0.25, 0.5
 
 SHARPER = 2.5
 """By how much the second field is bent further, in what smoothing takes from it once more."""
+
+EVEN = (np.inf, 0.4)
+"""Change of either field within a block from which this is drawn back in parts, px."""
 
 AGREED = 0.2
 """Two solutions, the second along the field of the first, differ by no more than this where the chip has found its match, px."""
@@ -70,9 +73,9 @@ class Peaked(NamedTuple):
 
 
 class Images(NamedTuple):
-    """Both images float32, NaN = no data: the reference has ``REACH`` px around the blocks of a layout.
+    """Both images float32 (y, x), and the row and column of the first pixel of the blocks of a layout.
 
-    ``corner`` is the pixel of the secondary that lies under the first pixel of the blocks.
+    What is not a finite number or lies beyond the images is no data.
     """
 
     reference: np.ndarray
@@ -113,14 +116,12 @@ def solve_tile(images: Images, layout: Layout, found: Peaked, limits: tuple[floa
     width, inside = FIRST_WIDTH * smallest / spacing, 2 * scales.second + scales.apron
     field = _field_of_peaks(found, spacing, bell(width, scales.first))
     layout, found_in, around = _shrunk(layout, scales.ring), _within(found, scales.ring), scales.ring - scales.apron
-    first = _solve(images, layout, found_in, _cut(field, around), scales.apron, limits)
+    first = _solve(images, layout, found_in, (_cut(field, around), EVEN[0]), scales.apron, limits)
     field = _cut(field, scales.ring)
     _sharpen(first.solved[:2].copy(), first.usable, bell(width, scales.second), field)
-    pixels = inside * spacing
-    reference = _cut(images.reference, pixels)
-    images = images._replace(reference=reference, corner=(images.corner[0] + pixels, images.corner[1] + pixels))
-    layout = _shrunk(layout, inside)
-    last = _solve(images, layout, _within(found_in, inside), _cut(field, inside - scales.apron), scales.apron, limits)
+    layout, (top, left) = _shrunk(layout, inside), images.corner
+    images = images._replace(corner=(top + inside * spacing, left + inside * spacing))
+    last = _solve(images, layout, _within(found_in, inside), (_cut(field, inside - scales.apron), EVEN[1]), scales.apron, limits)
     together = last.usable & ~(np.abs(last.solved[:2] - _cut(first.solved[:2], inside)).max(0) > AGREED)
     _forget(last.found, last.usable & ~together, Status.DIVERGED)
     unbend(last.sums, layout, _cut(field, inside), last.found.chosen, together, last.solved)
@@ -144,14 +145,21 @@ def _put_back(last: Solution, found: Peaked, around: int) -> np.ndarray:
     return solved
 
 
-def _solve(images: Images, layout: Layout, found: Peaked, field: np.ndarray, apron: int, limits: tuple[float, float]) -> Solution:
-    """Draw the secondary back along a field that is known ``apron`` nodes around those of the layout, and solve every node."""
+def _solve(
+    images: Images, layout: Layout, found: Peaked, along: tuple[np.ndarray, float], apron: int, limits: tuple[float, float]
+) -> Solution:
+    """Draw the secondary back along a field that is known ``apron`` nodes around those of the layout, and solve every node.
+
+    ``along`` is the field, and its change from which blocks are drawn back in parts.
+    """
+    field, even = along
     spacing, blocks = layout.step * layout.side, (layout.side, layout.step, layout.counts.astype(np.int64), layout.starts.astype(np.int64))
     start = int(layout.counts.max()) * layout.side // 2 - apron * spacing
     sums, usable = np.zeros((*layout.shape, PLANES)), np.empty(found.chosen.shape, np.bool_)
     solved = np.empty((FIELDS, *found.chosen.shape))
-    wide = np.nan_to_num(field).astype(np.float32)
-    sum_drawn_back(*images, wide, (start, start, spacing), WEIGHTS, _used_rows(layout), layout.side, sums)
+    wide, used = np.nan_to_num(field).astype(np.float32), (_used(layout, layout.rows), _used(layout, layout.columns))
+    place, tables = (start, start, spacing), (WEIGHTS.reshape(-1), KEPT_BETWEEN)
+    sum_blocks(images[:2], images.corner, wide, place, tables, used, even, layout.side, sums)
     own = found._replace(status=found.status.copy(), chosen=found.chosen.copy())
     solve_nodes(sums, blocks, _cut(field, apron), own.peaks, limits, own.status, own.chosen, usable, solved)
     return Solution(sums, solved, usable, own)
@@ -195,10 +203,10 @@ def _forget(found: Peaked, where: np.ndarray, why: Status) -> None:
     found.chosen[where] = -1
 
 
-def _used_rows(layout: Layout) -> np.ndarray:
-    """Return which rows of blocks lie in any chip."""
-    used = np.zeros(layout.shape[0], np.bool_)
+def _used(layout: Layout, nodes: int) -> np.ndarray:
+    """Return which rows or columns of blocks lie in any chip of so many nodes."""
+    used = np.zeros((nodes - 1) * layout.step + int(layout.counts.max()), np.bool_)
     for count, start in zip(layout.counts, layout.starts, strict=True):
-        for row in range(layout.rows):
-            used[start + row * layout.step : start + row * layout.step + count] = True
+        for node in range(nodes):
+            used[start + node * layout.step : start + node * layout.step + count] = True
     return used

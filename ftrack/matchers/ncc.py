@@ -8,11 +8,10 @@ import numpy as np
 from pydantic import field_validator
 
 from ftrack.kernels.choose import fit_peaks, judge_chips
-from ftrack.kernels.deform import REACH
 from ftrack.kernels.find import prepare, search
 from ftrack.kernels.layout import Peaks, Windows, lay_out
 from ftrack.kernels.rectangles import find_bounds
-from ftrack.matchers.cut import cut, windows_around
+from ftrack.matchers.cut import windows_around
 from ftrack.matchers.deformation import Images, Peaked, scales_of, solve_tile
 from ftrack.matchers.guide import AROUND, Sight, factor_of, look_ahead, reach_of, search_closely
 from ftrack.matchers.protocol import Prior
@@ -147,12 +146,9 @@ class NCC(Settings):
             layout = lay_out(self.chip_sizes, self.spacing, 0, rows.size, columns.size)
             ring = scales_of(self.chip_sizes, self.spacing).ring
             top, left = (int(where[ring]) - max(self.chip_sizes) // 2 for where in (rows, columns))
-            height, width = (n * layout.side - 2 * ring * self.spacing for n in layout.shape)
-            far = int(np.nanmax(np.abs(fitted[:2]), initial=0.0)) + PIXELS_MORE + REACH + 1
-            chips = cut(reference, top - REACH, left - REACH, (height + 2 * REACH, width + 2 * REACH))
-            drawn = cut(secondary, top - far, left - far, (height + 2 * far, width + 2 * far))
+            first, second = (np.ascontiguousarray(image, np.float32) for image in (reference, secondary))
             peaked = Peaked(fitted[:2], (peak, dy, dx), status, chosen)
-            fitted = solve_tile(Images(chips, drawn, (far, far)), layout, peaked, (self.min_valid, self.max_error))
+            fitted = solve_tile(Images(first, second, (top, left)), layout, peaked, (self.min_valid, self.max_error))
         out = _measurements(fitted, (peak, ratio), sizes, status, chosen)
         return out[:, spread : rows.size - spread, spread : columns.size - spread]
 

@@ -13,10 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ftrack.kernels.chips import chip_sums
+from ftrack.kernels.chips import chip_sums, weigh_blocks
 from ftrack.kernels.layout import Layout, lay_out
-from ftrack.kernels.normal import XX, XY, YY, N
-from ftrack.kernels.smooth import at_blocks, bell, smooth
+from ftrack.kernels.smooth import bell, smooth
 from ftrack.kernels.solve import LEAST_SHARE
 
 ROUNDS = ((0.5, 0.75), (0.35, 0.5))
@@ -68,13 +67,13 @@ class Noise(NamedTuple):
 class Chips(NamedTuple):
     """The weights of a field's means over the chips of the nodes.
 
-    ``planes`` are the sums of squared gradients and of pixels per block, ``inverse`` the inverse of their sums per chip. ``share`` is
-    how much of what a linearly interpolated field bends inside the chip a smooth one does.
+    ``sums`` are those of the blocks, ``inverse`` is the inverse of the squared gradients' sums per chip. ``share`` is how much of what a
+    linearly interpolated field bends inside the chip a smooth one does.
     """
 
     layout: Layout
     blocks: Any
-    planes: np.ndarray
+    sums: np.ndarray
     chosen: np.ndarray
     noise: np.ndarray
     inverse: np.ndarray
@@ -87,7 +86,7 @@ def unbend(sums: np.ndarray, layout: Layout, field: np.ndarray, chosen: np.ndarr
     Parameters
     ----------
     sums : float64 (block row, block column, PLANES)
-        From ``ftrack.kernels.normal.sum_drawn_back``.
+        From ``ftrack.kernels.normal.sum_blocks``.
     layout : Layout
         Nodes and chips.
     field : float64 (2, row, column)
@@ -104,7 +103,7 @@ def unbend(sums: np.ndarray, layout: Layout, field: np.ndarray, chosen: np.ndarr
     reach, noise = reach_of(sizes, spacing), noise_of(sizes[0], spacing, layout.side)
     bells = [bell(width * sizes[0] / spacing, radius) for (width, _), radius in zip(ROUNDS, reach.rounds, strict=True)]
     pool = bell(POOL[0] * sizes[0] / spacing, reach.pool)
-    chips = _weigh(sums, layout, np.where(together, chosen, -1).astype(np.int8), solved[5])
+    chips = _weigh(sums, layout, np.where(together, chosen, -1).astype(np.int8), solved)
     own = np.where(together, solved[:2], 0.0)
     squared = np.square(np.where(together, np.maximum(solved[2:4], LEAST_ERROR), 1.0))
     followed = _smoothed(own, together, bells[0])
@@ -138,30 +137,27 @@ def _believe(left: np.ndarray, together: np.ndarray, pool: np.ndarray, scale: np
     return believed, np.clip(power - 0.5 * DOUBT * seen, 0.0, None) * scale
 
 
-def _weigh(sums: np.ndarray, layout: Layout, chosen: np.ndarray, noise: np.ndarray) -> Chips:
-    """Take from the sums of the blocks what weighs a field."""
+def _weigh(sums: np.ndarray, layout: Layout, chosen: np.ndarray, solved: np.ndarray) -> Chips:
+    """Take from what is solved what weighs a field."""
     blocks = (layout.side, layout.step, layout.counts.astype(np.int64), layout.starts.astype(np.int64))
-    planes = np.stack([sums[..., p] for p in (XX, XY, YY, N)])
-    total = np.zeros((4, *chosen.shape))
-    chip_sums(planes, blocks, chosen, total)
-    noise = np.minimum(np.nan_to_num(noise), (1.0 - LEAST_SHARE) * np.minimum(total[0], total[2]) / np.maximum(total[3], 1.0))
-    a, b, c = total[0] - noise * total[3], total[1], total[2] - noise * total[3]
+    noise, xx, xy, yy, n = np.where(chosen >= 0, solved[5:], 0.0)
+    noise = np.minimum(noise, (1.0 - LEAST_SHARE) * np.minimum(xx, yy) / np.maximum(n, 1.0))
+    a, b, c = xx - noise * n, xy, yy - noise * n
     determinant = a * c - b * b
     sound = determinant > 0.0
     inverse = np.where(sound, np.stack([c, -b, a]) / np.where(sound, determinant, 1.0), 0.0)
     spacing = layout.step * layout.side
     shares = np.array([share_of(int(count) * layout.side, spacing, layout.side) for count in layout.counts])
-    return Chips(layout, blocks, planes, chosen, noise, inverse, shares[np.maximum(chosen, 0).astype(np.int64)])
+    return Chips(layout, blocks, sums, chosen, noise, inverse, shares[np.maximum(chosen, 0).astype(np.int64)])
 
 
 def _means(chips: Chips, field: np.ndarray) -> np.ndarray:
     """Return the mean of a field over every chip, weighed as the solution weighs it."""
-    layout, (xx, xy, yy, n) = chips.layout, chips.planes
-    spacing, largest = layout.step * layout.side, int(layout.counts.max()) * layout.side
-    at = np.empty((2, *layout.shape))
-    at_blocks(field, (0.5 * layout.side - largest // 2) / spacing, layout.side / spacing, at)
-    total = np.zeros((4, *chips.chosen.shape))
-    chip_sums(np.stack([xx * at[0] + xy * at[1], xy * at[0] + yy * at[1], n * at[0], n * at[1]]), chips.blocks, chips.chosen, total)
+    layout = chips.layout
+    side, largest = layout.side, int(layout.counts.max()) * layout.side
+    planes, total = np.empty((4, *layout.shape)), np.zeros((4, *chips.chosen.shape))
+    weigh_blocks(chips.sums, field, (side - largest, 2 * side, 2 * layout.step * side), planes)
+    chip_sums(planes, chips.blocks, chips.chosen, total)
     u, v = total[:2] - chips.noise * total[2:]
     a, b, c = chips.inverse
     return np.asarray(field + chips.share * (np.stack([a * u + b * v, b * u + c * v]) - field))
