@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ftrack.matchers import Prior
-from ftrack.matchers.cut import cut, windows_around
+from ftrack.matchers.cut import LINE, PERIOD, cut, spaced, windows_around
 
 
 @pytest.mark.parametrize("corner", [(-2, -1), (1, 2), (3, 4), (9, 9), (-9, 0)])
@@ -32,3 +32,13 @@ def test_what_is_expected_beyond_all_pixels_is_expected_just_there(far: float) -
     windows = windows_around(Prior(far, np.full((2, 2), -far)), 5, 0, (2, 2), 70)
     assert (windows.dx == 70).all()
     assert (windows.dy == -70).all()
+
+
+@pytest.mark.parametrize("width", [3, 300, 500, 512, 1024, 1040, 1041])
+def test_rows_of_spaced_images_never_lie_a_power_of_two_apart(width: int) -> None:
+    image = np.random.default_rng(0).normal(size=(4, width))
+    out = spaced(image)
+    np.testing.assert_array_equal(out[:, :width], image.astype(np.float32))
+    assert np.isnan(out[:, width:]).all()
+    assert LINE <= out.shape[1] % PERIOD <= PERIOD - LINE
+    assert out.flags.c_contiguous

@@ -256,15 +256,15 @@ def sum_blocks(images, corner, field, place, tables, used, even, side, out):
     for i in range(out.shape[0]):
         if not used[0][i]:
             continue
-        for k in range(2):
+        for k in range(i + 1 if i > 0 and used[0][i - 1] else i, i + 2):
             for j in range(edges.shape[2]):
-                y, x = 2 * ((i + k) * side - place[0]), 2 * (j * side - place[1])
-                edges[k, 0, j], edges[k, 1, j] = _at(field[0], y, x, spacing), _at(field[1], y, x, spacing)
+                y, x = 2 * (k * side - place[0]), 2 * (j * side - place[1])
+                edges[k % 2, 0, j], edges[k % 2, 1, j] = _at(field[0], y, x, spacing), _at(field[1], y, x, spacing)
         for j in range(out.shape[1]):
             if not used[1][j]:
                 continue
             out[i, j] = 0.0
-            slopes = _slopes(edges, j, side)
+            slopes = _slopes(edges[i % 2], edges[(i + 1) % 2], j, side)
             down, along = _parts(slopes[1], slopes[3], side, even), _parts(slopes[0], slopes[2], side, even)
             for a in range(down):
                 for b in range(along):
@@ -285,9 +285,9 @@ def _parts(a, b, side, even):
 
 
 @inner
-def _slopes(edges, j, side):
+def _slopes(above, below, j, side):
     """Return half the change per pixel along x and y of the displacement along x, and of that along y."""
-    scale, above, below = 0.25 / side, edges[0], edges[1]
+    scale = 0.25 / side
     u_x = (above[0, j + 1] - above[0, j] + below[0, j + 1] - below[0, j]) * scale
     v_x = (above[1, j + 1] - above[1, j] + below[1, j + 1] - below[1, j]) * scale
     u_y = (below[0, j] - above[0, j] + below[0, j + 1] - above[0, j + 1]) * scale

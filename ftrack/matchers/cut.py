@@ -7,6 +7,9 @@ import numpy as np
 from ftrack.kernels.layout import Windows
 from ftrack.matchers.protocol import Prior
 
+LINE, PERIOD = 16, 512
+"""Numbers in a line of a cache, and after how many the next lies in nearly the same place."""
+
 
 def cut(image: np.ndarray, top: int, left: int, shape: tuple[int, int]) -> np.ndarray:
     """Cut a window out of an image; what lies beyond it, and what is not a finite number, is no data."""
@@ -16,6 +19,16 @@ def cut(image: np.ndarray, top: int, left: int, shape: tuple[int, int]) -> np.nd
     if y1 > y0 and x1 > x0:
         part = image[y0:y1, x0:x1]
         out[y0 - top : y1 - top, x0 - left : x1 - left] = np.where(np.isfinite(part), part, np.nan)
+    return out
+
+
+def spaced(image: np.ndarray) -> np.ndarray:
+    """Return an image in float32 whose rows do not begin a power of two apart, where they would take each other's place in the caches."""
+    height, width = image.shape
+    if (width + LINE) % PERIOD > 2 * LINE:
+        return np.ascontiguousarray(image, np.float32)
+    out = np.full((height, width + 2 * LINE), np.nan, np.float32)
+    out[:, :width] = image
     return out
 
 

@@ -207,6 +207,6 @@ def _used(layout: Layout, nodes: int) -> np.ndarray:
     """Return which rows or columns of blocks lie in any chip of so many nodes."""
     used = np.zeros((nodes - 1) * layout.step + int(layout.counts.max()), np.bool_)
     for count, start in zip(layout.counts, layout.starts, strict=True):
-        for node in range(nodes):
-            used[start + node * layout.step : start + node * layout.step + count] = True
+        for k in range(start, start + count):
+            used[k : k + (nodes - 1) * layout.step + 1 : layout.step] = True
     return used

@@ -11,7 +11,7 @@ from ftrack.kernels.choose import fit_peaks, judge_chips
 from ftrack.kernels.find import prepare, search
 from ftrack.kernels.layout import Peaks, Windows, lay_out
 from ftrack.kernels.rectangles import find_bounds
-from ftrack.matchers.cut import windows_around
+from ftrack.matchers.cut import spaced, windows_around
 from ftrack.matchers.deformation import Images, Peaked, scales_of, solve_tile
 from ftrack.matchers.guide import AROUND, Sight, factor_of, look_ahead, reach_of, search_closely
 from ftrack.matchers.protocol import Prior
@@ -146,7 +146,7 @@ class NCC(Settings):
             layout = lay_out(self.chip_sizes, self.spacing, 0, rows.size, columns.size)
             ring = scales_of(self.chip_sizes, self.spacing).ring
             top, left = (int(where[ring]) - max(self.chip_sizes) // 2 for where in (rows, columns))
-            first, second = (np.ascontiguousarray(image, np.float32) for image in (reference, secondary))
+            first, second = spaced(reference), spaced(secondary)
             peaked = Peaked(fitted[:2], (peak, dy, dx), status, chosen)
             fitted = solve_tile(Images(first, second, (top, left)), layout, peaked, (self.min_valid, self.max_error))
         out = _measurements(fitted, (peak, ratio), sizes, status, chosen)
