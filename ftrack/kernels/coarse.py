@@ -12,7 +12,7 @@ import numpy as np
 from ftrack.kernels.boxes import FAINTEST
 from ftrack.kernels.compiled import compiled, inner, shared
 from ftrack.kernels.folds import make_columns, make_rows
-from ftrack.kernels.vectors import LANES
+from ftrack.kernels.lanes import LANES
 
 EXCLUSION = 2
 """Offsets this near to the peak belong to it and are not searched for a second one, px."""

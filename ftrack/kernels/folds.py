@@ -12,7 +12,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from ftrack.kernels.vectors import _VECTOR, LANES, _fma, _load, _Loop, _number, _store
+from ftrack.kernels.lanes import LANES, VECTOR, Loop, fma_of, load, number, store
 
 
 def make_columns(side: int, count: int) -> Any:
@@ -34,14 +34,14 @@ def make_columns(side: int, count: int) -> Any:
                 context.make_array(signature.args[k])(context, builder, args[k]).data for k in (0, 1, 2, 3, 7)
             )
             rows, pitch = args[4], args[5]
-            begin = builder.sub(args[8], builder.mul(pitch, _number(count - 1)))
-            fma, zero = _fma(builder), ir.Constant(_VECTOR, [0.0] * LANES)
-            first, second = ([builder.load(builder.gep(places, [_number(p)])) for p in range(pairs)] for places in (a_places, b_places))
-            along = _Loop(builder, args[6], LANES, [])
-            down = _Loop(builder, rows, 1, [zero] * (count - 1))
+            begin = builder.sub(args[8], builder.mul(pitch, number(count - 1)))
+            fma, zero = fma_of(builder), ir.Constant(VECTOR, [0.0] * LANES)
+            first, second = ([builder.load(builder.gep(places, [number(p)])) for p in range(pairs)] for places in (a_places, b_places))
+            along = Loop(builder, args[6], LANES, [])
+            down = Loop(builder, rows, 1, [zero] * (count - 1))
             line, total = builder.add(builder.mul(down.index, pitch), along.index), zero
             for p in range(pairs):
-                one, other = _load(builder, a_ptr, builder.add(first[p], line)), _load(builder, b_ptr, builder.add(second[p], line))
+                one, other = load(builder, a_ptr, builder.add(first[p], line)), load(builder, b_ptr, builder.add(second[p], line))
                 total = builder.call(fma, [one, other, total])
             now, start = [], 0
             for n in range(levels):
@@ -49,7 +49,7 @@ def make_columns(side: int, count: int) -> Any:
                 now += [*before[1:], total]
                 total = builder.fadd(before[0], total)
                 start += 2**n
-            _store(builder, total, out_ptr, builder.add(begin, line))
+            store(builder, total, out_ptr, builder.add(begin, line))
             down.close(now)
             along.close([])
             return context.get_dummy_value()
@@ -70,20 +70,20 @@ def make_rows(count: int) -> Any:
         def build(context, builder, signature, args):
             pointers = [context.make_array(signature.args[k])(context, builder, args[k]).data for k in (0, 2, 4, 7)]
             sums_ptr, scale_ptr, inverse_ptr, out_ptr = (builder.gep(p, [args[k]]) for p, k in zip(pointers, (1, 3, 5, 8), strict=True))
-            along = _Loop(builder, args[6], LANES, [])
+            along = Loop(builder, args[6], LANES, [])
             at = along.index
-            low, high = _load(builder, sums_ptr, at), _load(builder, sums_ptr, builder.add(at, _number(LANES)))
+            low, high = load(builder, sums_ptr, at), load(builder, sums_ptr, builder.add(at, number(LANES)))
             step = 1
             while step < count:
                 order = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [k + step for k in range(LANES)])
-                undefined = ir.Constant(_VECTOR, ir.Undefined)
+                undefined = ir.Constant(VECTOR, ir.Undefined)
                 low, high = (
                     builder.fadd(low, builder.shuffle_vector(low, high, order)),
                     builder.fadd(high, builder.shuffle_vector(high, undefined, order)),
                 )
                 step *= 2
-            value = builder.fmul(builder.fmul(low, _load(builder, scale_ptr, at)), _load(builder, inverse_ptr, at))
-            _store(builder, value, out_ptr, at)
+            value = builder.fmul(builder.fmul(low, load(builder, scale_ptr, at)), load(builder, inverse_ptr, at))
+            store(builder, value, out_ptr, at)
             along.close([])
             return context.get_dummy_value()
 

@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ftrack.kernels.cells import Search, cut_cells
+from ftrack.kernels.cells import cut_cells
 from ftrack.kernels.coarse import CHIP, find_coarse, level, measure
 from ftrack.kernels.decimate import decimate
 from ftrack.kernels.find import Ground, search
 from ftrack.kernels.layout import Peaks, Windows
 from ftrack.kernels.smooth import keep_coherent
+from ftrack.kernels.tiles import Search
 
 FACTORS = (4, 3, 2)
 """Sides of the squares whose means are the pixels of the decimated images, px; the first that divides the spacing is taken."""
