@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from oracles import correlation_surface, second_maximum
 from scipy.ndimage import gaussian_filter
 
+from ftrack.kernels import find
 from ftrack.kernels.chain import chain_for, chain_of_pixels
 from ftrack.kernels.find import Peaks, Windows, everywhere, find_peaks
 from ftrack.kernels.layout import Layout, lay_out
@@ -287,6 +288,23 @@ def test_ties_go_to_the_first_in_row_major_order(gap: bool) -> None:
     peaks, keep = search(layout, (reference, secondary))
     assert (keep[0, 0, 0] == peaks.peak[0, 0, 0]).sum() == 9
     assert (peaks.dy[0, 0, 0], peaks.dx[0, 0, 0]) == (-4, -4)
+
+
+def test_room_that_served_another_search_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    layout, other = lay_out((16, 32), 8, 5, 4, 6), lay_out((64,), 16, 9, 5, 5)
+    images = tile(layout)
+    images[1][:20, 30:] = np.nan
+    fresh: list[np.ndarray] = []
+    monkeypatch.setattr(find, "_spare", fresh)
+    first, _ = search(layout, images)
+    search(other, tile(other, 3, 9000.0))
+    rooms = [room.ctypes.data for room in fresh]
+    for room in fresh:
+        room[:] = np.nan
+    again, _ = search(layout, images)
+    assert [room.ctypes.data for room in fresh] == rooms
+    for one, same in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one, same)
 
 
 @settings(max_examples=10)

@@ -24,8 +24,8 @@ class Boxes(NamedTuple):
     """Where means and inverse spreads of the secondary's boxes lie in the one array of numbers, (chip, row, column).
 
     The first belongs to the offset ``dy, dx`` of the first node; ``height`` and ``pitch`` are the numbers of rows and
-    columns, ``end`` is the place behind the last. ``far``, int64 (chip, row, 2), are first and last column, plus one, of
-    what has a mean too large for its spread, see ``LEVEL``; zero where nothing has.
+    columns, ``end`` is the place behind the last. ``far``, int64 (chip, row), has a bit set for every piece
+    of a row, ``piece_of`` its length, where some box has a mean too large for its spread, see ``LEVEL``.
     """
 
     mean: int
@@ -64,7 +64,7 @@ def fill_boxes(numbers, region, chain, rows_of, planes, sums, squares, far):
         parts; -1 = none.
     sums, squares : (n,), float32 (n,)
         Room for the rows and one more. In double precision the sums serve images of any brightness.
-    far : int64 (chip, row, 2)
+    far : int64 (chip, row)
         Result, see ``Boxes``.
     """
     at, step, rows, columns, mean, inverse = region
@@ -95,13 +95,13 @@ def fill_boxes(numbers, region, chain, rows_of, planes, sums, squares, far):
                 size = chain[b, WIDTH] * chain[b, HEIGHT]
                 m, s = mean + place, inverse + place
                 if _invert(sums[line : line + count], squares[line : line + count], size, numbers[m : m + count], numbers[s : s + count]):
-                    _find_ends(numbers[m : m + count], numbers[s : s + count], _most(size), far[planes[b, 0], top])
+                    far[planes[b, 0], top] = _find_pieces(numbers[m : m + count], numbers[s : s + count], _most(size), piece_of(columns))
         for b in range(chain.shape[0]):
             slot[b] = slot[b] + 1 if slot[b] + 1 < rows_of[b, 0] else 0
 
 
 @compiled
-def find_far(numbers, places, where, ends, some, span, far):
+def find_far(numbers, places, where, pieces, some, span, far):
     """Find the chips that are compared with a box whose mean is too large for its spread; see ``LEVEL``.
 
     Parameters
@@ -110,7 +110,7 @@ def find_far(numbers, places, where, ends, some, span, far):
         Holds means and inverses, at ``places`` = (mean, inverse, length of a row).
     where : (y, x, step, size)
         Rows and columns before the first chip, pixels between chips and along the side of a chip.
-    ends : int64 (row, 2)
+    pieces : int64 (row,)
         What ``fill_boxes`` has found.
     some : bool (row, column)
         Chips to look at.
@@ -121,18 +121,24 @@ def find_far(numbers, places, where, ends, some, span, far):
     """
     mean, inverse, pitch = places
     top, first, step, size = where
-    most = _most(size * size)
+    most, piece = _most(size * size), piece_of(pitch)
     for i in range(some.shape[0]):
         for j in range(some.shape[1]):
             if not some[i, j]:
                 continue
-            y, x = top + i * step, first + j * step
+            y, x, width = top + i * step, first + j * step + span[i, 2, j], span[i, 3, j] - span[i, 2, j]
+            one, last = x // piece, (x + width - 1) // piece
+            looked_at = (2 << last) - (1 << one)
             for row in range(y + span[i, 0, j], y + span[i, 1, j]):
-                left, right = max(x + span[i, 2, j], ends[row, 0]), min(x + span[i, 3, j], ends[row, 1])
-                a, b, count = np.uintp(mean + row * pitch + left), np.uintp(inverse + row * pitch + left), 0
-                for k in range(np.uintp(max(right - left, 0))):
-                    count += abs(numbers[a + k] * numbers[b + k]) > most
-                far[i, j] |= count > 0
+                if pieces[row] & looked_at and _any_far(numbers, mean + row * pitch + x, inverse + row * pitch + x, width, most):
+                    far[i, j] = True
+                    break
+
+
+@inner
+def piece_of(columns):
+    """Return how long the pieces of a row are, so that there are no more than bits of an integer."""
+    return columns // 60 + 1
 
 
 def rows_to_remember(chain: np.ndarray) -> np.ndarray:
@@ -182,10 +188,19 @@ def _most(size):
 
 
 @shared
-def _find_ends(mean, inverse, most, ends):
-    left, right = 0, mean.size
-    while abs(mean[left] * inverse[left]) <= most:
-        left += 1
-    while abs(mean[right - 1] * inverse[right - 1]) <= most:
-        right -= 1
-    ends[0], ends[1] = left, right
+def _any_far(numbers, mean, inverse, count, most):
+    a, b, far = np.uintp(mean), np.uintp(inverse), 0
+    for x in range(np.uintp(count)):
+        far += abs(numbers[a + x] * numbers[b + x]) > most
+    return far > 0
+
+
+@shared
+def _find_pieces(mean, inverse, most, piece):
+    pieces = 0
+    for first in range(0, mean.size, piece):
+        far = 0
+        for x in range(first, min(first + piece, mean.size)):
+            far += abs(mean[x] * inverse[x]) > most
+        pieces |= np.int64(far > 0) << (first // piece)
+    return pieces

@@ -7,6 +7,8 @@ the tile, nor on which nodes are worked on together.
 
 from __future__ import annotations
 
+import weakref
+from threading import RLock
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +27,13 @@ __all__ = ["Peaks", "Windows", "everywhere", "find_peaks", "prepare", "search"]
 
 MARGIN = 96
 """Pixels beyond the last offset that vectors may read."""
+
+
+SPARE = 2
+"""Rooms for numbers that are kept for the next search, at the most."""
+
+_spare: list[np.ndarray] = []
+_lock = RLock()
 
 
 class Ground(NamedTuple):
@@ -81,6 +90,7 @@ def prepare(images: tuple[np.ndarray, np.ndarray], at: Corners, layout: Layout, 
     tile = tile._replace(numbers=_aligned(_room(tile, _search(span, chips, usable), tables)[0]))
     tile.numbers[: r.size] = r.ravel()
     s = tile.numbers[r.size : r.size + tile.s_valid.size].reshape(s_shape)
+    s[:] = 0
     gaps = copy_valid(secondary, far + at[1][0], far + at[1][1], s, tile.s_valid)
     missing = gaps > 0 or not r_valid.all()
     totals = (summed(r_valid), summed(tile.s_valid)) if missing or not inside[usable].all() else ()
@@ -179,7 +189,7 @@ def _place_boxes(size: tuple[int, int], s_shape: tuple[int, int], union: np.ndar
     pitch = -(-(size[1] + int(union[3] - union[2])) // LANES) * LANES
     mean = -(-4 * (size[0] * size[1] + s_shape[0] * s_shape[1]) // LANES) * LANES
     inverse = mean + chips * height * pitch
-    far = np.zeros((chips, height, 2), np.int64)
+    far = np.zeros((chips, height), np.int64)
     return Boxes(mean, inverse, int(union[0]), int(union[2]), height, pitch, far, inverse + chips * height * pitch + LANES)
 
 
@@ -195,10 +205,25 @@ def _fill_boxes(tile: Tile, tables: Tables) -> None:
 
 
 def _aligned(n: int) -> np.ndarray:
-    """Return zeros that begin on a line of the processor's cache, so that vectors do not lie across two."""
-    numbers = np.zeros(n + LANES, np.float32)
-    skip = -numbers.ctypes.data % (4 * LANES) // 4
-    return numbers[skip : skip + n]
+    """Return room for numbers that begins on a line of the processor's cache, so that vectors do not lie across two.
+
+    Room that nobody looks at any longer is used again: the system clears fresh pages, which would take a tenth of a search.
+    """
+    with _lock:
+        fits = [k for k, room in enumerate(_spare) if room.size >= n + LANES]
+        room = _spare.pop(fits[0]) if fits else None
+    room = np.zeros(n + LANES, np.float32) if room is None else room
+    skip = -room.ctypes.data % (4 * LANES) // 4
+    numbers = room[skip : skip + n]
+    weakref.finalize(numbers, _keep, room).atexit = False
+    return numbers
+
+
+def _keep(room: np.ndarray) -> None:
+    with _lock:
+        _spare.append(room)
+        _spare.sort(key=lambda room: room.size)
+        del _spare[:-SPARE]
 
 
 def _reaches(shape: tuple[int, int], at: tuple[int, int], layout: Layout, span: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

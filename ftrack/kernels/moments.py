@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from ftrack.kernels.boxes import FAINTEST, FLAT, LEVEL
-from ftrack.kernels.compiled import compiled
+from ftrack.kernels.compiled import compiled, inner
 from ftrack.kernels.layout import Layout
 
 LARGEST = 1e15
@@ -93,33 +92,37 @@ def measure_chips(image: np.ndarray, valid: np.ndarray, layout: Layout, chain: n
     )
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "nsz", "contract"})
-def _sum_row(pixels, flags, middle):
-    """Return count, sum and summed squares of the valid pixels less ``middle``, and their largest absolute value."""
-    count, total, squares, largest = 0.0, 0.0, 0.0, np.float32(0)
-    for x in range(pixels.size):
-        value = np.float64(pixels[x] - middle) * flags[x]
-        count += flags[x]
-        total += value
-        squares += value * value
-        largest = max(largest, abs(pixels[x]))
-    return count, total, squares, largest
-
-
 @compiled
 def _measure_blocks(image, valid, side, n, mean, spread, top):
     """Fill count, mean, sum of squared deviations and largest absolute value of the valid pixels of every block."""
+    width = n.shape[1] * side
+    middle, largest = np.empty((2, width), np.float32)
+    count, total, squares = np.empty((3, width))
     for i in range(n.shape[0]):
+        for x in range(width):
+            middle[x] = image[i * side + side // 2, x // side * side + side // 2]
+        count[:], total[:], squares[:], largest[:] = 0.0, 0.0, 0.0, np.float32(0)
+        for y in range(i * side, (i + 1) * side):
+            _add_row(image[y], valid[y], middle, count, total, squares, largest)
         for j in range(n.shape[1]):
-            x0 = j * side
-            middle = image[i * side + side // 2, x0 + side // 2]
-            count, total, squares, largest = 0.0, 0.0, 0.0, np.float32(0)
-            for y in range(i * side, (i + 1) * side):
-                part = _sum_row(image[y, x0 : x0 + side], valid[y, x0 : x0 + side], middle)
-                count, total, squares, largest = count + part[0], total + part[1], squares + part[2], max(largest, part[3])
-            if count > 0.0:
-                n[i, j], mean[i, j] = count, middle + total / count
-                spread[i, j], top[i, j] = max(squares - total * total / count, 0.0), largest
+            here = slice(j * side, (j + 1) * side)
+            pixels = count[here].sum()
+            if pixels > 0.0:
+                one, two = total[here].sum(), squares[here].sum()
+                n[i, j], mean[i, j] = pixels, middle[j * side] + one / pixels
+                spread[i, j], top[i, j] = max(two - one * one / pixels, 0.0), largest[here].max()
+
+
+@inner
+def _add_row(pixels, flags, middle, count, total, squares, largest):
+    """Add number, sum and squares of the valid pixels of a row less ``middle``, column by column, and find their largest absolute value."""
+    for x in range(middle.size):
+        value = np.float64(pixels[x] - middle[x]) * flags[x]
+        count[x] += flags[x]
+        total[x] += value
+        squares[x] += value * value
+    for x in range(middle.size):
+        largest[x] = max(largest[x], abs(pixels[x]))
 
 
 def _merge_blocks(chain: np.ndarray, moments: np.ndarray, weight: np.ndarray) -> None:

@@ -10,6 +10,9 @@ from ftrack.kernels.vectors import NONE, highest_maximum, place_of_highest
 EXCLUSION = 2
 """Offsets this near to the peak belong to it and are not searched for a second one, px."""
 
+FLANK = 5
+"""A row this near to the peak, px, may owe its highest coefficient to the flank of the peak, so others are searched first."""
+
 HIGHEST_RATIO = np.float32(100.0)
 """Peak ratio where there is no second positive peak."""
 
@@ -60,7 +63,7 @@ def judge_row(numbers, surfaces, todo, span, found):
                     bound = 2
         found[k, 0], found[k, 1], found[k, 2], found[k, 4] = best, dy + y0, dx + x0, bound
         likely, second = -1, np.float32(0)
-        for first, last in ((top, y0 - EXCLUSION), (y0 + EXCLUSION + 1, bottom)):
+        for first, last in ((top, y0 - FLANK), (y0 + FLANK + 1, bottom)):
             if first < last:
                 y = first - top + place_of_highest(numbers, rows + first - top, last - first)
                 if likely < 0 or numbers[rows + y] > numbers[rows + likely]:

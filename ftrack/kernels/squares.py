@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ftrack.kernels.compiled import inner, shared
+from ftrack.kernels.compiled import inner
 from ftrack.kernels.lanes import LANES
 from ftrack.kernels.layout import Layout
 from ftrack.kernels.pairs import pair_products
@@ -28,9 +28,9 @@ class Squares(NamedTuple):
 
     ``needed`` is uint8 (part of the offsets, block row, block column): how many sizes of squares that end there are needed,
     blocks among them. ``chip`` is the chip of every size, -1 = none, ``starts`` where each begins. ``shift`` blocks lie
-    between the first of the first node and the ``columns`` of the strip; ``before`` and ``behind`` tell whether there are others beside it.
-    ``fold`` see ``ftrack.kernels.pairs.fold_images``; ``room`` and ``seam`` are places for half the sums of a block, twice, and
-    for the pairs of the last columns.
+    between the first of the first node and the ``columns`` of the strip; ``behind`` tells whether there is another behind it.
+    ``fold`` see ``ftrack.kernels.pairs.fold_images``; ``room`` is the place for half the sums of a block, twice, ``seam`` and
+    ``next_seam`` are those of the pairs of the last columns before the strip and of its own.
     """
 
     needed: np.ndarray
@@ -38,11 +38,11 @@ class Squares(NamedTuple):
     starts: np.ndarray
     shift: int
     columns: int
-    before: bool
     behind: bool
     fold: int
     room: int
     seam: int
+    next_seam: int
 
 
 def in_squares(layout: Layout) -> bool:
@@ -79,27 +79,23 @@ def advance_squares(numbers, shape, places, nodes, squares, i, part):
     reach, levels, columns = vectors * LANES, squares.chip.size - 1, squares.columns
     line, dy0, dx0 = group * reach, part // panels * group, part % panels * reach
     parts, many = panels * bands, (1 << levels) - 1
-    seam = squares.seam + (i * parts + part) * many * line
-    if squares.before:
-        _move_seam(numbers, places.lines, seam, levels, 0, line, True)
+    end = columns if squares.behind else columns + many
+    moved = (i * parts + part) * many * line
+    lines = (places.lines, squares.seam + moved, squares.next_seam + moved, end, columns, line)
     r, s = places.r + i * side * places.r_step, places.s + (i * side + dy0) * places.s_step + dx0
     for j in range(columns):
-        needed, moved = squares.needed[part, i, j], (j + squares.shift) * side
-        if needed == 0:
-            continue
-        above = places.ring + (part * columns + j) * line
-        out = places.lines + (j & 1) * line
-        pair_products(numbers, r + moved, places.r_step, s + moved, places.s_step, squares.fold, side, vectors, squares.room, above, out)
-        for level in range(1, np.int64(needed)):
-            size = 1 << level
-            first, half = places.lines + (size - 2) * line, size >> 1
-            a, b = first + (j - half & size - 1) * line, first + (j & size - 1) * line
-            above = places.ring + (((size - 1 + (i & size - 1)) * parts + part) * columns + j) * line
-            below = places.lines + (2 * size - 2 + (j & 2 * size - 1)) * line
-            at = (squares.chip[level], i + 1 - size, j + 1 + squares.shift - size, dy0, dx0)
-            _join(numbers, (a, b, above, below), level < levels, shape, places, nodes, squares.starts, at)
-    if squares.behind:
-        _move_seam(numbers, places.lines, seam, levels, columns, line, False)
+        needed, moved = np.int64(squares.needed[part, i, j]), (j + squares.shift) * side
+        if needed > 0:
+            above, out, room = places.ring + (part * columns + j) * line, _pair(lines, 0, j), squares.room
+            pair_products(numbers, r + moved, places.r_step, s + moved, places.s_step, squares.fold, side, vectors, room, above, out)
+    for level in range(1, levels + 1):
+        size = 1 << level
+        for j in range(columns):
+            if squares.needed[part, i, j] > level:
+                a, b = _pair(lines, level - 1, j - (size >> 1)), _pair(lines, level - 1, j)
+                above = places.ring + (((size - 1 + (i & size - 1)) * parts + part) * columns + j) * line
+                at = (squares.chip[level], i + 1 - size, j + 1 + squares.shift - size, dy0, dx0)
+                _join(numbers, (a, b, above, _pair(lines, level, j)), level < levels, shape, places, nodes, squares.starts, at)
 
 
 @inner
@@ -161,14 +157,14 @@ def _node_of(step, todo, starts, c, top, left):
     return node
 
 
-@shared
-def _move_seam(numbers, lines, seam, levels, column, line, back):
-    """Keep the pairs of the columns before ``column``, or put them back."""
-    for level in range(levels):
-        size = 1 << level
-        for k in range(size):
-            one = np.uintp(lines + (2 * size - 2 + (column - size + k & 2 * size - 1)) * line)
-            other = np.uintp(seam + (size - 1 + k) * line)
-            source, target = (other, one) if back else (one, other)
-            for x in range(np.uintp(line)):
-                numbers[target + x] = numbers[source + x]
+@inner
+def _pair(lines, level, j):
+    """Return the place of the pair of squares of a size that ends in a column; the last before and the last of a strip lie in the seam."""
+    at, seam, next_seam, end, columns, line = lines
+    size = 1 << level
+    place = at + (level * columns + j) * line
+    if j < 0:
+        place = seam + (2 * size - 1 + j) * line
+    elif j >= end - size:
+        place = next_seam + (2 * size - 1 + j - end) * line
+    return place

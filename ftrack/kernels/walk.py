@@ -15,7 +15,7 @@ from ftrack.kernels.strip import Gaps, Nodes, Places, Shape
 from ftrack.kernels.sweep import sweep_squares
 from ftrack.kernels.tiles import MASKED, PLAIN, Cell, Result, Search, Tables, Tile, images_of
 
-CACHE = 700_000
+CACHE = 1_000_000
 """Bytes of sums that a strip may keep, so that they stay in the processor's caches."""
 
 FEWEST = 8
@@ -25,7 +25,7 @@ FEWEST = 8
 def measure_squares(tile: Tile, search: Search, cell: Cell, union: np.ndarray, tables: Tables, result: Result) -> None:
     """Find the peaks of the nodes of a cell whose sums are plain."""
     layout, shape = tile.layout, _shape_of(tile.layout, cell, union)
-    places, room, seam, _ = place_squares(tile, cell, union)
+    places, room, seams, _ = place_squares(tile, cell, union)
     here = (slice(None), slice(*cell[:2]), slice(*cell[2:]))
     span = search.span[here[1], :, here[2]] - np.array([shape.dy, shape.dy, shape.dx, shape.dx])[:, None]
     todo = search.mode[here] == PLAIN
@@ -33,7 +33,7 @@ def measure_squares(tile: Tile, search: Search, cell: Cell, union: np.ndarray, t
     chip = np.full(levels_of(layout) + 1, -1)
     chip[[int(n).bit_length() - 1 for n in layout.counts]] = np.arange(len(layout.counts))
     end = layout.starts[:, None] + layout.counts[:, None] - 1 + layout.step * np.arange(todo.shape[2])
-    for first, last in _strips(layout, shape):
+    for k, (first, last) in enumerate(_strips(layout, shape)):
         within = (end >= first) & (end < last)
         columns = np.flatnonzero(within.any(0))
         nodes = slice(int(columns[0]), int(columns[-1]) + 1) if columns.size else slice(0, 0)
@@ -44,11 +44,11 @@ def measure_squares(tile: Tile, search: Search, cell: Cell, union: np.ndarray, t
             layout.starts.astype(np.int64),
             first - blocks,
             last - first,
-            first > 0,
             last < shape.columns,
             3 * images_of(tile),
             room,
-            seam,
+            seams[k % 2],
+            seams[1 - k % 2],
         )
         moved = blocks * shape.side
         at = {name: getattr(places, name) + moved for name in ("r", "s", "mean", "inverse")}
@@ -114,12 +114,12 @@ def _strips(layout: Layout, shape: Shape) -> list[tuple[int, int]]:
     """Cut the columns of blocks so that the sums of one strip stay in the processor's caches."""
     many = (1 << levels_of(layout)) - 1
     size = 4 * shape.panels * shape.vectors * LANES * shape.bands * shape.group * (many + len(layout.counts))
-    pieces = -(-shape.columns // max(CACHE // size, FEWEST, many + 1))
+    pieces = max(min(-(-shape.columns // max(CACHE // size, FEWEST)), shape.columns // (many + 1)), 1)
     return list(pairwise(k * shape.columns // pieces for k in range(pieces + 1)))
 
 
-def place_squares(tile: Tile, cell: Cell, union: np.ndarray) -> tuple[Places, int, int, int]:
-    """Return where everything lies, the room for half sums and that for seams, see ``Squares``, and the place behind the last thing."""
+def place_squares(tile: Tile, cell: Cell, union: np.ndarray) -> tuple[Places, int, tuple[int, int], int]:
+    """Return where everything lies, the room for half sums and those of two seams, see ``Squares``, and the place behind all."""
     layout, shape = tile.layout, _shape_of(tile.layout, cell, union)
     chips, many, reach = len(layout.counts), (1 << levels_of(layout)) - 1, shape.vectors * LANES
     line, parts, height = shape.group * reach, shape.panels * shape.bands, shape.bands * shape.group
@@ -127,15 +127,16 @@ def place_squares(tile: Tile, cell: Cell, union: np.ndarray) -> tuple[Places, in
     nodes = chips * min(columns + int(layout.counts.max()), cell[3] - cell[2]) * height
     sizes = [
         tile.boxes.end,
-        2 * many * line,
+        levels_of(layout) * columns * line,
         many * parts * columns * line,
         nodes * (shape.panels * reach + LANES) + 2 * LANES,
         nodes,
         line,
         2 * nodes * shape.panels * reach,
         many * parts * shape.rows * line,
+        many * parts * shape.rows * line,
     ]
-    lines, ring, surface, highest, room, rims, seam, end = accumulate(-(-size // LANES) * LANES + LANES for size in sizes)
+    lines, ring, surface, highest, room, rims, seam, next_seam, end = accumulate(-(-size // LANES) * LANES + LANES for size in sizes)
     y, x = (cell[k] * layout.side * layout.step for k in (0, 2))
     (_, r_step), (_, s_step) = tile.r_valid.shape, tile.s_valid.shape
     r, s = y * r_step + x, tile.r_valid.size + (y + tile.far + shape.dy) * s_step + x + tile.far + shape.dx
@@ -143,6 +144,6 @@ def place_squares(tile: Tile, cell: Cell, union: np.ndarray) -> tuple[Places, in
     return (
         Places(r, r_step, s, s_step, **boxes, lines=lines, ring=ring, surface=surface, highest=highest, room=0, blocks=0, rims=rims),
         room,
-        seam,
+        (seam, next_seam),
         end,
     )

@@ -1,0 +1,61 @@
+"""Which squares of blocks chips need, and strips that follow one another."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ftrack.kernels import walk
+from ftrack.kernels.find import Windows, everywhere, find_peaks
+from ftrack.kernels.layout import lay_out
+from ftrack.kernels.squares import in_squares, levels_of, mark_squares
+
+
+@pytest.mark.parametrize(
+    ("chips", "spacing", "squares"),
+    [((16, 32, 64), 8, True), ((32,), 8, True), ((24, 48), 8, False), ((24,), 6, True), ((30,), 5, False), ((6,), 3, False)],
+)
+def test_chips_are_squares_of_squares_of_blocks_of_even_side(chips: tuple[int, ...], spacing: int, squares: bool) -> None:
+    assert in_squares(lay_out(chips, spacing, 4, 3, 3)) == squares
+
+
+def test_all_that_a_chip_is_made_of_is_needed_and_nothing_else() -> None:
+    layout = lay_out((16, 64), 16, 4, 4, 5)
+    assert levels_of(layout) == 3
+    random = np.random.default_rng(0)
+    todo = random.random((2, 2, 4, 5)) < 0.15
+    needed = mark_squares(layout, todo, layout.shape)
+    direct = np.zeros_like(needed)
+
+    def mark(part: int, level: int, row: int, column: int) -> None:
+        direct[part, row, column] = max(direct[part, row, column], level + 1)
+        for down, right in ((0, 0), (0, 1), (1, 0), (1, 1)) if level else ():
+            mark(part, level - 1, row - down * (1 << level - 1), column - right * (1 << level - 1))
+
+    for part, c, n, m in zip(*np.nonzero(todo), strict=True):
+        end = int(layout.starts[c] + layout.counts[c]) - 1
+        mark(int(part), (1, 3)[c], end + int(n) * layout.step, end + int(m) * layout.step)
+    np.testing.assert_array_equal(needed, direct)
+
+
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("cache", [1, 300_000])
+def test_strips_make_no_difference(monkeypatch: pytest.MonkeyPatch, cache: int, own: bool) -> None:
+    layout = lay_out((16, 32), 8, 7, 4, 30)
+    height, width = (n * layout.side for n in layout.shape)
+    random = np.random.default_rng(3)
+    reference = random.normal(size=(height, width)).astype(np.float32)
+    secondary = random.normal(size=(height + 14, width + 14)).astype(np.float32)
+    secondary[5 : 5 + height, 9 : 9 + width] += reference
+    secondary[:, :12] = np.nan
+    windows = everywhere(layout)
+    if own:
+        windows = Windows(*(random.integers(*limits, windows.dy.shape) for limits in ((-3, 4), (-3, 4), (1, 5))))
+    wanted = random.random(windows.dy.shape) < 0.9
+    monkeypatch.setattr(walk, "CACHE", 10**9)
+    whole = find_peaks(reference, secondary, layout, windows, 0.6, wanted)
+    monkeypatch.setattr(walk, "CACHE", cache)
+    cut = find_peaks(reference, secondary, layout, windows, 0.6, wanted)
+    assert np.isfinite(whole.peak).sum() > 100
+    for one, other in zip(whole, cut, strict=True):
+        np.testing.assert_array_equal(one, other)
