@@ -294,6 +294,7 @@ def test_room_that_served_another_search_changes_nothing(monkeypatch: pytest.Mon
     layout, other = lay_out((16, 32), 8, 5, 4, 6), lay_out((64,), 16, 9, 5, 5)
     images = tile(layout)
     images[1][:20, 30:] = np.nan
+    images = (images[0], images[1][:-6, :-9].copy())
     fresh: list[np.ndarray] = []
     monkeypatch.setattr(find, "_spare", fresh)
     first, _ = search(layout, images)

@@ -15,9 +15,9 @@ import numpy as np
 
 from ftrack.kernels.boxes import Boxes, fill_boxes, room_for_boxes
 from ftrack.kernels.cells import cut_cells, end_of, measure_cell
+from ftrack.kernels.folded import fold_images
 from ftrack.kernels.layout import Layout, Peaks, Windows, everywhere
 from ftrack.kernels.moments import Chips, copy_valid, measure_chips, summed
-from ftrack.kernels.pairs import fold_images
 from ftrack.kernels.rectangles import find_rectangles
 from ftrack.kernels.squares import in_squares
 from ftrack.kernels.tiles import GAPPY, LEVELLED, MASKED, PLAIN, Cell, Result, Search, Tables, Tile, images_of, tables_of

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ftrack.kernels.compiled import inner
+from ftrack.kernels.folded import pair_products
 from ftrack.kernels.lanes import LANES
 from ftrack.kernels.layout import Layout
-from ftrack.kernels.pairs import pair_products
 from ftrack.kernels.scores import make_join
 from ftrack.kernels.strip import factors_of
 
@@ -29,7 +29,7 @@ class Squares(NamedTuple):
     ``needed`` is uint8 (part of the offsets, block row, block column): how many sizes of squares that end there are needed,
     blocks among them. ``chip`` is the chip of every size, -1 = none, ``starts`` where each begins. ``shift`` blocks lie
     between the first of the first node and the ``columns`` of the strip; ``behind`` tells whether there is another behind it.
-    ``fold`` see ``ftrack.kernels.pairs.fold_images``; ``room`` is the place for half the sums of a block, twice, ``seam`` and
+    ``fold`` see ``ftrack.kernels.folded.fold_images``; ``room`` is the place for half the sums of a block, twice, ``seam`` and
     ``next_seam`` are those of the pairs of the last columns before the strip and of its own.
     """
 

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ftrack.kernels.folded import paired_offsets_for
 from ftrack.kernels.lanes import LANES
 from ftrack.kernels.layout import Layout
-from ftrack.kernels.pairs import paired_offsets_for
 from ftrack.kernels.squares import Squares, levels_of, mark_squares
 from ftrack.kernels.strip import Gaps, Nodes, Places, Shape
 from ftrack.kernels.sweep import sweep_squares
