@@ -30,6 +30,7 @@ from ftrack.labels import (
     unique_mid_date,
 )
 from ftrack.pairs import Pair
+from ftrack.reorder import take_first
 from ftrack.schema import CUBE, MOTION, PER_NODE, PER_PAIR, VELOCITY, Variable
 from ftrack.store import (
     ROOT,
@@ -367,4 +368,11 @@ def _without_gaps(cube: xr.Dataset, in_order: bool) -> xr.Dataset:
     whole = [(0, cube.sizes["mid_date"])]
     places = np.concatenate([np.arange(*ends) for ends in cube.attrs.get(RANGES, whole)])
     order = places[np.argsort(cube["mid_date"].values[places], kind="stable")] if in_order else places
-    return cube if np.array_equal(order, np.arange(*whole[0])) else cube.isel(mid_date=order)
+    if np.array_equal(order, np.arange(*whole[0])):
+        return cube
+    large = [name for name, array in cube.data_vars.items() if array.ndim == len(CUBE) and array.chunks is not None]
+    rest = cube.drop_vars(large).isel(mid_date=order)
+    ordered = {
+        name: xr.Variable(cube[name].dims, take_first(cube[name].data, order), cube[name].attrs, cube[name].encoding) for name in large
+    }
+    return rest.drop_vars(rest.data_vars).assign({name: ordered.get(name, rest.get(name)) for name in cube.data_vars})
