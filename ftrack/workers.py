@@ -41,6 +41,9 @@ CONFIGURATION: Mapping[str, object] = {
     "distributed.worker.profile.enabled": False,
     "distributed.nanny.pre-spawn-environ": dict(BEFORE_START),
     "distributed.admin.large-graph-warning-threshold": "64MB",
+    # A cluster of this machine gives up a worker that is not there this long after it was lost, even if it has been there meanwhile and
+    # is only starting again; its nanny does that as often as it takes.
+    "distributed.deploy.lost-worker-timeout": "1000 days",
 }
 """How Dask is set, here and in clusters that are started elsewhere."""
 

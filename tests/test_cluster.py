@@ -53,6 +53,18 @@ def test_local_workers_are_processes_with_one_thread_and_the_right_environment(c
     assert captured.err == ""
 
 
+def test_a_worker_that_has_died_comes_back_however_long_its_start_takes() -> None:
+    with (
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "1ms"}),
+        open_client(ClusterSettings(kind="local", workers=1)) as client,
+    ):
+        (before,) = client.scheduler_info()["workers"]
+        assert client.submit(os._exit, 1, retries=0, pure=False).exception() is not None
+        client.wait_for_workers(1, timeout=120)
+        (after,) = client.scheduler_info()["workers"]
+        assert after != before and client.submit(os.getpid).result() != os.getpid()
+
+
 def test_threads_stay_in_this_process() -> None:
     level = logging.getLogger("distributed.worker").level
     with open_client(ClusterSettings(kind="threads", threads=3)) as client:
