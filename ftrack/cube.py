@@ -324,8 +324,8 @@ def open_cube(
     consolidated : bool, optional
         As in ``xarray.open_zarr``; every published cube has consolidated metadata.
     in_order : bool
-        Sort by ``mid_date``. False leaves the pairs as they are stored, sorted within chunks only, which saves time and memory
-        where there are very many chunks: select first, then sort (``cube.isel(y=3, x=4).sortby("mid_date")``).
+        Sort by ``mid_date``, chunk by chunk as they are read. False leaves the pairs as they are stored, sorted within chunks only, which
+        needs less memory where much of a large cube is read: select first, then sort (``cube.isel(y=3, x=4).sortby("mid_date")``).
 
     Returns
     -------

@@ -14,11 +14,13 @@ from ftrack.cleaning import Fill, Outliers, clean_halo
 from ftrack.errors import Stop
 from ftrack.grid import Grid, Nodes, grid_of, node_grid, nodes_on
 from ftrack.grid import place as place_on
+from ftrack.halo import Edges, Tiles, depth_of, edges_of, map_tiles, merge_short, outside
+from ftrack.halo import joined as join_short
 from ftrack.matchers import NCC, Matcher, Prior, TwoStage
 from ftrack.pairs import Pair
 from ftrack.prefilters import HighPass, ImageFilter
 from ftrack.schema import DAYS_PER_YEAR, MOTION, Status
-from ftrack.tile import clean_tile, filter_tile, find_tile, match_tile, refine_tile
+from ftrack.tile import Images, clean_tile, filter_tile, find_tile, match_tile, refine_tile
 
 IMAGE_COORDINATES = ("platform", "scene_ids")
 """Coordinates of the stack along time that each pair takes over, for its reference and its secondary."""
@@ -38,10 +40,9 @@ def prefilter(stack: xr.DataArray, kind: ImageFilter | None = None) -> xr.DataAr
         One of the filters of ``ftrack.prefilters``, or one of your own; a Gaussian high-pass if left out.
     """
     chosen = HighPass() if kind is None else kind
-    images = _merge_short(_as_dask(stack), chosen.halo, (1, 2))
-    depth = _depth(images, chosen.halo)
+    images = merge_short(_as_dask(stack), chosen.halo)
     filtered = da.map_overlap(
-        filter_tile, images, prefilter=chosen, depth={0: 0, 1: depth[0], 2: depth[1]}, boundary=_outside(images.ndim),
+        filter_tile, images, prefilter=chosen, depth=depth_of(images, chosen.halo), boundary=outside(images.ndim),
         trim=True, allow_rechunk=False, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32),
     )  # fmt: skip
     return stack.copy(data=filtered)
@@ -95,8 +96,13 @@ def match_array(
     *,
     prior: xr.Dataset | tuple[float, float] | None = None,
     window: Nodes | None = None,
+    tiles: Sequence[Sequence[int]] | None = None,
 ) -> da.Array:
-    """Match lazily and return one array: float32 (8, pair, y, x) in the order of ``ftrack.schema.MOTION``; see ``match_stack``."""
+    """Match lazily and return one array: float32 (8, pair, y, x) in the order of ``ftrack.schema.MOTION``; see ``match_stack``.
+
+    ``tiles`` are the sizes of tiles along y and x; those of the chunks if left out. A stack of images that are in one piece each is cut
+    into tiles without a copy.
+    """
     grid = grid_of(stack)
     nodes = nodes_on(grid, matcher.spacing) if window is None else window
     if not pairs:
@@ -107,72 +113,50 @@ def match_array(
     factors = tuple(pair.temporal_baseline / DAYS_PER_YEAR / grid.resolution for pair in pairs)
     fastest = max(float(np.max(np.abs(np.nan_to_num(part)), initial=0.0)) for part in velocity)
     halo = halo_with(matcher, fastest * max(map(abs, factors)))
-    given = _as_dask(stack.isel(time=used)).rechunk({0: -1})
-    images, nodes_in = _around(given, nodes, halo)
-    images = _merge_short(images, halo, (1, 2))
-    starts, largest = _edges(images), halo - matcher.halo
-    counts = tuple(_count_nodes(where, edges) for where, edges in zip((nodes_in.rows, nodes_in.columns), starts, strict=True))
-    if has_two_stages(matcher) and matcher.spread and max(images.numblocks[1:]) > 1:
-        wide, depth = nodes_in.widened(matcher.spread), _depth(images, matcher.search_halo + largest)
-        found = _map(
-            _find_block, images, depth, (matcher.planes, len(pairs), *_own_nodes(wide, starts)),
-            pairs=indices, matcher=matcher, place=(wide, starts, depth), velocity=velocity, factors=factors,
-        )  # fmt: skip
-        matched = _refine(images, found, indices, matcher, (nodes_in, starts, halo), counts)
+    images, nodes_in, cuts = _around(_as_dask(stack.isel(time=used)), nodes, halo, tiles)
+    largest, whole = halo - matcher.halo, edges_of(cuts)
+    if images.numblocks[1:] == (1, 1):
+        edges = edges_of([join_short(sizes, halo) for sizes in cuts])
     else:
-        depth = _depth(images, halo)
-        matched = _map(
-            _match_block, images, depth, (len(MOTION), len(pairs), *counts),
-            pairs=indices, matcher=matcher, place=(nodes_in, starts, depth), velocity=velocity, factors=factors,
+        images = merge_short(images.rechunk({0: -1}), halo)
+        edges = edges_of(images.chunks)
+    counts = tuple(_count_nodes(where, axis) for where, axis in zip((nodes_in.rows, nodes_in.columns), edges, strict=True))
+    given: dict[str, Any] = {"pairs": indices, "matcher": matcher}
+    cut = Tiles(images, edges, halo)
+    size: list[Any] = [(len(MOTION),), (len(pairs),), *counts]
+    if has_two_stages(matcher) and matcher.spread and cut.numbers != (1, 1):
+        wide = nodes_in.widened(matcher.spread)
+        found = map_tiles(
+            _find_block, cut, [(matcher.planes,), (len(pairs),), *_own_nodes(wide, edges)],
+            place=(wide, edges, halo), reach=matcher.search_halo + largest, velocity=velocity, factors=factors, **given,
         )  # fmt: skip
-    wanted = [_count_nodes(where, edges) for where, edges in zip((nodes.rows, nodes.columns), _edges(given), strict=True)]
+        matched = map_tiles(_refine_block, cut, size, (found, matcher.spread), place=(nodes_in, edges, halo), **given)
+    else:
+        matched = map_tiles(_match_block, cut, size, place=(nodes_in, edges, halo), velocity=velocity, factors=factors, **given)
+    wanted = [_count_nodes(where, axis) for where, axis in zip((nodes_in.rows, nodes_in.columns), whole, strict=True)]
     return matched.rechunk({2: wanted[0], 3: wanted[1]}) if counts != tuple(wanted) else matched
 
 
-def _around(images: da.Array, nodes: Nodes, halo: int) -> tuple[da.Array, Nodes]:
-    """Return the pixels that nodes need, and the nodes as they lie on these."""
+def _around(images: da.Array, nodes: Nodes, halo: int, tiles: Sequence[Sequence[int]] | None) -> tuple[da.Array, Nodes, Any]:
+    """Return the pixels that nodes need, the nodes as they lie on these, and the sizes of the tiles that are left of those given."""
     window = []
     for where, n in ((nodes.rows, images.shape[1]), (nodes.columns, images.shape[2])):
         window.append((max(0, int(where[0]) - halo), min(n, int(where[-1]) + halo + 1)) if where.size else (0, n))
     (top, bottom), (left, right) = window
-    return images[:, top:bottom, left:right], nodes._replace(row=nodes.row - top, column=nodes.column - left)
+    cuts = [
+        tuple(int(size) for size in np.diff(np.clip(axis, *limits)) if size)
+        for axis, limits in zip(edges_of(tiles or images.chunks), window, strict=True)
+    ]
+    return images[:, top:bottom, left:right], nodes._replace(row=nodes.row - top, column=nodes.column - left), cuts
 
 
-def _map(function: Any, images: da.Array, depth: tuple[int, int], shape: tuple[Any, ...], **given: Any) -> da.Array:
-    """Map a function over images that reach into their neighbours; ``shape`` is two sizes and the chunks along y and x."""
-    mapped: da.Array = da.map_overlap(
-        function, images, depth={0: 0, 1: depth[0], 2: depth[1]}, boundary=_outside(3), trim=False, allow_rechunk=False, new_axis=0,
-        chunks=((shape[0],), (shape[1],), *shape[2:]), dtype=np.float32, meta=np.empty((0, 0, 0, 0), np.float32), **given,
-    )  # fmt: skip
-    return mapped
-
-
-def _refine(images: da.Array, found: da.Array, pairs: Any, matcher: TwoStage, place: tuple[Nodes, Any, int], counts: Any) -> da.Array:
-    """Refine what was found, with the nodes and pixels of neighbouring blocks around each."""
-    nodes, starts, halo = place
-    far, depth = _depth(images, halo), _depth(found, matcher.spread)
-    refined: da.Array = da.map_overlap(
-        _refine_block, found, images, pairs=pairs, matcher=matcher, place=(nodes, starts, far),
-        depth=[{0: 0, 1: 0, 2: depth[0], 3: depth[1]}, {0: 0, 1: far[0], 2: far[1]}], boundary=[_nowhere(4), _outside(3)],
-        trim=False, allow_rechunk=False, align_arrays=False, chunks=((len(MOTION),), (len(pairs),), *counts),
-        dtype=np.float32, meta=np.empty((0, 0, 0, 0), np.float32),
-    )  # fmt: skip
-    return refined
-
-
-def _own_nodes(wide: Nodes, starts: Any) -> list[tuple[int, ...]]:
+def _own_nodes(wide: Nodes, edges: Edges) -> list[tuple[int, ...]]:
     """Return how many nodes every block searches; those beyond the first and last pixels belong to the outermost blocks."""
-    return [_count_nodes(where, _opened(edges)) for where, edges in zip((wide.rows, wide.columns), starts, strict=True)]
+    return [_count_nodes(where, _opened(axis)) for where, axis in zip((wide.rows, wide.columns), edges, strict=True)]
 
 
 def _opened(edges: Sequence[int]) -> tuple[int, ...]:
     return (-BEYOND, *edges[1:-1], BEYOND)
-
-
-def _edges(images: da.Array) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return where chunks begin and end along y and x."""
-    first, second = (tuple(int(v) for v in np.cumsum((0, *images.chunks[axis]))) for axis in (1, 2))
-    return first, second
 
 
 def margin_of(matcher: Matcher) -> int:
@@ -220,56 +204,54 @@ def clean_array(values: da.Array, outliers: Outliers, fill: Fill) -> da.Array:
     if halo == 0:
         cleaned: da.Array = da.map_blocks(clean_tile, values, outliers=outliers, fill=fill, dtype=np.float32)
         return cleaned
-    merged = _merge_short(values, halo, (2, 3))
-    depth = _depth(merged, halo)
+    merged = merge_short(values, halo)
     overlapped: da.Array = da.map_overlap(
-        clean_tile, merged, outliers=outliers, fill=fill, depth={0: 0, 1: 0, 2: depth[0], 3: depth[1]}, boundary=_outside(4),
+        clean_tile, merged, outliers=outliers, fill=fill, depth=depth_of(merged, halo), boundary=outside(4),
         trim=True, allow_rechunk=False, dtype=np.float32, meta=np.empty((0, 0, 0, 0), np.float32),
     )  # fmt: skip
     return overlapped.rechunk(values.chunks) if merged.chunks != values.chunks else overlapped
 
 
 def _find_block(
-    images: np.ndarray, *, pairs: Any, matcher: TwoStage, place: Any, velocity: Any, factors: Any, block_id: Any = None
+    images: Images, *, pairs: Any, matcher: TwoStage, place: Any, reach: int, velocity: Any, factors: Any, block_id: Any = None
 ) -> np.ndarray:
-    """Search the nodes of one block; see ``_match_block``."""
-    nodes, starts, reach = place
-    rows, columns, local = _nodes_in(nodes, starts, reach, block_id, _opened)
+    """Search the nodes of one tile, in no more of its pixels than ``reach`` around them; see ``_match_block``."""
+    rows, columns, local = _nodes_in(place, block_id, _opened)
+    near = [slice(max(0, int(where[0]) - reach), max(0, int(where[-1]) + reach + 1)) for where in local]
+    seen = [np.ascontiguousarray(image[near[0], near[1]]) for image in images]
     beyond = 2 * (matcher.margin - matcher.spread)
-    return find_tile(images, pairs, matcher, *local, _priors(velocity, factors, (rows, columns), beyond))
+    priors = _priors(velocity, factors, (rows, columns), beyond)
+    return find_tile(seen, pairs, matcher, local[0] - near[0].start, local[1] - near[1].start, priors)
 
 
-def _refine_block(found: np.ndarray, images: np.ndarray, *, pairs: Any, matcher: TwoStage, place: Any, block_id: Any = None) -> np.ndarray:
-    """Refine what was found at the nodes of one block and around them."""
-    nodes, starts, reach = place
-    _, _, local = _nodes_in(nodes, starts, reach, block_id)
+def _refine_block(images: Images, found: np.ndarray, *, pairs: Any, matcher: TwoStage, place: Any, block_id: Any = None) -> np.ndarray:
+    """Refine what was found at the nodes of one tile and around them."""
+    _, _, local = _nodes_in(place, block_id)
     beyond = matcher.spacing * np.arange(1, matcher.spread + 1)
     wide = [np.concatenate([where[0] - beyond[::-1], where, where[-1] + beyond]) for where in local]
     return refine_tile(images, pairs, matcher, wide[0], wide[1], found)
 
 
 def _match_block(
-    images: np.ndarray, *, pairs: Any, matcher: Matcher, place: Any, velocity: Any, factors: Any, block_id: Any = None
+    images: Images, *, pairs: Any, matcher: Matcher, place: Any, velocity: Any, factors: Any, block_id: Any = None
 ) -> np.ndarray:
-    """Match the nodes of one block.
+    """Match the nodes of one tile.
 
-    ``place`` is the nodes, where the blocks begin, and the pixels carried on every side; ``velocity`` is expected at all nodes and the
+    ``place`` is the nodes, the edges of the tiles, and the pixels around each; ``velocity`` is expected at all nodes and the
     matcher's margin around them (m/yr on the map), and ``factors`` turn it into pixels for each pair.
     """
-    nodes, starts, reach = place
-    rows, columns, local = _nodes_in(nodes, starts, reach, block_id)
+    rows, columns, local = _nodes_in(place, block_id)
     return match_tile(images, pairs, matcher, *local, _priors(velocity, factors, (rows, columns), 2 * margin_of(matcher)))
 
 
-def _nodes_in(
-    nodes: Nodes, starts: Any, reach: tuple[int, int], block_id: Any, opened: Any = tuple
-) -> tuple[slice, slice, tuple[np.ndarray, np.ndarray]]:
-    """Return which nodes lie in a block, and where on the block's pixels."""
+def _nodes_in(place: tuple[Nodes, Edges, int], block_id: Any, opened: Any = tuple) -> tuple[slice, slice, tuple[np.ndarray, np.ndarray]]:
+    """Return which nodes lie in a tile, and where on the tile's pixels."""
+    nodes, edges, halo = place
     parts, local = [], []
-    for where, edges, far, k in zip((nodes.rows, nodes.columns), starts, reach, block_id[-2:], strict=True):
-        limits = opened(edges)
+    for where, axis, k in zip((nodes.rows, nodes.columns), edges, block_id[-2:], strict=True):
+        limits = opened(axis)
         parts.append(_nodes_between(where, limits[k], limits[k + 1]))
-        local.append(where[parts[-1]] - edges[k] + far)
+        local.append(where[parts[-1]] - max(0, axis[k] - halo))
     return parts[0], parts[1], (local[0], local[1])
 
 
@@ -289,45 +271,11 @@ def _count_nodes(where: np.ndarray, edges: Sequence[int]) -> tuple[int, ...]:
     return tuple(int(n) for n in np.diff(np.searchsorted(where, edges)))
 
 
-def _outside(ndim: int) -> dict[int, Any]:
-    """Return what lies beyond the edges: nothing along the first axes, no data along y and x."""
-    return {axis: "none" if axis < ndim - 2 else np.nan for axis in range(ndim)}
-
-
-def _nowhere(ndim: int) -> dict[int, Any]:
-    """Return that nothing lies beyond the edges."""
-    return dict.fromkeys(range(ndim), "none")
-
-
 def _as_dask(stack: xr.DataArray) -> da.Array:
     if stack.dims != ("time", "y", "x"):
         raise Stop(f"the stack has dimensions {stack.dims}; ('time', 'y', 'x') are needed")
     images: da.Array = da.asarray(stack.data).astype(np.float32)
     return images
-
-
-def _merge_short(array: da.Array, halo: int, axes: tuple[int, int]) -> da.Array:
-    """Join neighbouring chunks until each is as long as the halo, which is all that can be taken from a neighbour."""
-    merged = {axis: _joined(array.chunks[axis], halo) for axis in axes}
-    return array.rechunk(merged) if any(array.chunks[a] != c for a, c in merged.items()) else array
-
-
-def _depth(array: da.Array, halo: int) -> tuple[int, int]:
-    """Return how far chunks reach into their neighbours along y and x: not at all where there is only one."""
-    y, x = array.numblocks[-2:]
-    return halo if y > 1 else 0, halo if x > 1 else 0
-
-
-def _joined(chunks: tuple[int, ...], least: int) -> tuple[int, ...]:
-    joined: list[int] = []
-    for chunk in chunks:
-        if joined and joined[-1] < least:
-            joined[-1] += chunk
-        else:
-            joined.append(chunk)
-    if len(joined) > 1 and joined[-1] < least:
-        joined[-2:] = [joined[-2] + joined[-1]]
-    return tuple(joined)
 
 
 def _find_images(stack: xr.DataArray, pairs: Sequence[Pair]) -> tuple[tuple[tuple[int, int], ...], list[int]]:

@@ -293,13 +293,11 @@ def _work(
     session: _Session, phase: Phase, groups: Iterable[Mapping[str, Any]], count: int, tried: Mapping[str, _Tried] | None = None
 ) -> None:
     """Compute blocks, tell of each, count it, and record those that failed (the others record themselves)."""
-    plan, client, threads, tell, tally = session
+    plan, client, _, tell, tally = session
     total = len(plan.blocks)
     done, begun = total - count, time.monotonic()
     tell(Event("phase", phase, done, total, message=PHASES["again" if tried else phase]))
-    # A block that has failed twice may be what kills the workers: nothing else is then under way with it.
-    waiting = 1 if tried and min(block.attempt for block in tried.values()) > 2 else 2 * threads
-    with closing(drive(client, groups, waiting)) as outcomes:
+    with closing(drive(client, groups, _waiting(session, phase, tried))) as outcomes:
         for number, outcome in enumerate(outcomes, 1):
             record = outcome.value if outcome.error is None else _failed(plan, phase, outcome, (tried or {}).get(outcome.name, _Tried()))
             tally.add(record)
@@ -307,6 +305,16 @@ def _work(
             rate = number / max(time.monotonic() - begun, 1e-6)
             message = "" if record.done else f"block {record.block} failed: {record.reason}"
             tell(Event("block", phase, done, total, record, rate, (count - number) / rate, message))
+
+
+def _waiting(session: _Session, phase: Phase, tried: Mapping[str, _Tried] | None) -> int:
+    """Return under how many blocks under way more are sent."""
+    # A block that has failed twice may be what kills the workers: nothing else is then under way with it.
+    if tried and min(block.attempt for block in tried.values()) > 2:
+        return 1
+    enough = 2 * session.threads
+    # Workers that wait for the last tiles of a wave read the next one meanwhile.
+    return enough if tried or phase != "match" else max(enough, 1 + max(wave.height * wave.width for wave in session.plan.waves))
 
 
 def _failed(plan: Plan, phase: Phase, outcome: Outcome, tried: _Tried) -> Record:

@@ -154,12 +154,12 @@ def _measure(plan: Plan, pairs: Sequence[Pair], window: WaveWindow) -> da.Array:
     workflow = plan.workflow
     filtered = _read(plan, pairs, window)
     prior = read_prior(workflow.prior, node_grid(grid_of(filtered), window.nodes.widened(margin_of(workflow.matcher))))
-    motion = match_array(filtered, pairs, workflow.matcher, prior=prior, window=window.nodes)
+    motion = match_array(filtered, pairs, workflow.matcher, prior=prior, window=window.nodes, tiles=window.chunks)
     return clean_array(motion, workflow.outliers, workflow.fill)
 
 
 def _read(plan: Plan, pairs: Sequence[Pair], window: WaveWindow) -> xr.DataArray:
-    """Read and filter the images of pairs, lazily, in one chunk for every tile.
+    """Read and filter the images of pairs, lazily.
 
     Where there are several tiles every image is read in one piece: tiles that read for themselves would fetch the blocks of a file that
     lie in two of them twice.
@@ -174,8 +174,7 @@ def _read(plan: Plan, pairs: Sequence[Pair], window: WaveWindow) -> xr.DataArray
         chunks=(-1 if alone else 1, -1, -1),
         settings=workflow.reading,
     )
-    rows, columns = window.chunks
-    return prefilter(stack, workflow.prefilter).chunk({"time": -1, "y": rows, "x": columns})
+    return prefilter(stack, workflow.prefilter)
 
 
 def finish_match(job: Job, values: np.ndarray) -> Record:

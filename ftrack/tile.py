@@ -11,6 +11,9 @@ from ftrack.matchers import Matcher, Prior, TwoStage
 from ftrack.prefilters import ImageFilter, filter_image
 from ftrack.schema import MOTION
 
+Images = np.ndarray | Sequence[np.ndarray]
+"""Pixels of a tile, (y, x) for each image: float32, NaN = no data."""
+
 
 def filter_tile(images: np.ndarray, prefilter: ImageFilter) -> np.ndarray:
     """Filter every image of a tile: float32 (time, y, x) in and out, NaN = no data."""
@@ -21,13 +24,18 @@ def filter_tile(images: np.ndarray, prefilter: ImageFilter) -> np.ndarray:
 
 
 def match_tile(
-    images: np.ndarray, pairs: Sequence[tuple[int, int]], matcher: Matcher, rows: np.ndarray, columns: np.ndarray, priors: Sequence[Prior]
+    images: Images,
+    pairs: Sequence[tuple[int, int]],
+    matcher: Matcher,
+    rows: np.ndarray,
+    columns: np.ndarray,
+    priors: Sequence[Prior],
 ) -> np.ndarray:
     """Measure every pair at every node of a tile.
 
     Parameters
     ----------
-    images : float32 (time, y, x)
+    images : Images
         Images with the halo that the matcher needs; NaN = no data.
     pairs : sequence of (int, int)
         Index of the reference and of the secondary image along time.
@@ -51,7 +59,12 @@ def match_tile(
 
 
 def find_tile(
-    images: np.ndarray, pairs: Sequence[tuple[int, int]], matcher: TwoStage, rows: np.ndarray, columns: np.ndarray, priors: Sequence[Prior]
+    images: Images,
+    pairs: Sequence[tuple[int, int]],
+    matcher: TwoStage,
+    rows: np.ndarray,
+    columns: np.ndarray,
+    priors: Sequence[Prior],
 ) -> np.ndarray:
     """Do the first stage of ``match_tile``: search every pair at every node, float32 (planes, pair, n, m)."""
     out = np.full((matcher.planes, len(pairs), rows.size, columns.size), np.nan, np.float32)
@@ -61,7 +74,12 @@ def find_tile(
 
 
 def refine_tile(
-    images: np.ndarray, pairs: Sequence[tuple[int, int]], matcher: TwoStage, rows: np.ndarray, columns: np.ndarray, found: np.ndarray
+    images: Images,
+    pairs: Sequence[tuple[int, int]],
+    matcher: TwoStage,
+    rows: np.ndarray,
+    columns: np.ndarray,
+    found: np.ndarray,
 ) -> np.ndarray:
     """Do the second stage: refine what ``find_tile`` has found at the nodes and ``spread`` more on every side."""
     beyond = 2 * matcher.spread

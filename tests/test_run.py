@@ -216,6 +216,24 @@ def test_progress_is_told_block_by_block(listing: Path, client: Client, tmp_path
     assert report.published and report.failed == () and report.resumed == 0
 
 
+def test_the_next_wave_is_sent_before_the_last_one_has_ended(
+    listing: Path, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ftrack.forecast.LARGEST_SIDE", 3)
+    plan = make_plan(make_workflow(listing, tmp_path / "cube.zarr", run={"tile": 64}))
+    made: list[int] = []
+    told: list[tuple[int, int]] = []
+
+    def tasks(plan: Plan, wave: Wave, jobs: Mapping[Block, Job]) -> dict[str, Any]:
+        made.append(len(jobs))
+        return match_tasks(plan, wave, jobs)
+
+    monkeypatch.setattr("ftrack.run.match_tasks", tasks)
+    assert run_plan(plan, client, lambda event: told.append((event.done, len(made)))).published
+    assert [len(wave.blocks) for wave in plan.waves] == made == [6, 6]
+    assert (1, 2) in told
+
+
 def test_records_say_what_was_measured_and_only_what_is_needed_stays(reference: Path, listing: Path, rock: Path) -> None:
     plan = make_plan(make_workflow(listing, reference, stable={"area": str(rock)}))
     records = read_records(plan.folder, plan.run_id)
