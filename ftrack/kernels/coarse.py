@@ -46,25 +46,27 @@ def level(image, reach, out, there):
     there : float32 (y - 2 * reach, x - 2 * reach)
         Result; 1 where there are data, else 0.
     """
-    total, count = np.zeros(image.shape[1]), np.zeros(image.shape[1])
+    total, count = np.zeros((2, image.shape[1]))
+    value, some = np.zeros((2, out.shape[1]))
     for y in range(out.shape[0]):
-        total[:], count[:] = 0.0, 0.0
+        total[:], count[:], value[:], some[:] = 0.0, 0.0, 0.0, 0.0
         for v in range(2 * reach + 1):
             row = image[y + v]
             for x in range(row.size):
                 fine = row[x] == row[x]
                 total[x] += np.float64(row[x]) if fine else 0.0
-                count[x] += 1.0 if fine else 0.0
-        row = image[y + reach]
-        for x in range(out.shape[1]):
-            value, some = 0.0, 0.0
-            for u in range(2 * reach + 1):
-                value += total[x + u]
-                some += count[x + u]
-            mean, pixel = value / some, np.float64(row[x + reach])
-            fine = pixel == pixel
-            there[y, x] = 1.0 if fine else 0.0
-            out[y, x] = pixel - mean if fine and abs(pixel - mean) > 1e-6 * abs(mean) else 0.0
+                count[x] += np.float64(fine)
+        for u in range(2 * reach + 1):
+            sums, pixels = total[u : u + value.size], count[u : u + value.size]
+            for x in range(value.size):
+                value[x] += sums[x]
+                some[x] += pixels[x]
+        row = image[y + reach, reach : reach + value.size]
+        for x in range(value.size):
+            fine, mean = row[x] == row[x], value[x] / some[x]
+            left = np.float64(row[x]) - mean if fine else 0.0
+            there[y, x] = np.float32(fine)
+            out[y, x] = left if abs(left) > 1e-6 * abs(mean) else 0.0
 
 
 @compiled
@@ -83,20 +85,22 @@ def measure(image, there, side, least, out):
         Result; zero where there is no texture, or too few pixels.
     """
     power, some = np.zeros((2, image.shape[1]), np.float32)
+    total, count = np.zeros((2, out.shape[1]), np.float32)
     for y in range(out.shape[0]):
-        power[:], some[:] = 0.0, 0.0
+        power[:], some[:], total[:], count[:] = 0.0, 0.0, 0.0, 0.0
         for v in range(side):
             row, flags = image[y + v], there[y + v]
             for x in range(row.size):
                 power[x] += row[x] * row[x]
                 some[x] += flags[x]
-        for x in range(out.shape[1]):
-            total, count = np.float32(0), np.float32(0)
-            for u in range(side):
-                total += power[x + u]
-                count += some[x + u]
-            fine = (count >= least) & (total > np.float32(FAINTEST))
-            out[y, x] = np.float32(1) / np.sqrt(total) if fine else np.float32(0)
+        for u in range(side):
+            squares, pixels = power[u : u + total.size], some[u : u + total.size]
+            for x in range(total.size):
+                total[x] += squares[x]
+                count[x] += pixels[x]
+        for x in range(total.size):
+            fine = (count[x] >= least) & (total[x] > np.float32(FAINTEST))
+            out[y, x] = np.float32(1) / np.sqrt(total[x]) if fine else np.float32(0)
 
 
 @inner

@@ -1,4 +1,4 @@
-"""Images whose pixels are the means of squares of pixels."""
+"""Windows of images, and images whose pixels are the means of squares of pixels."""
 
 from __future__ import annotations
 
@@ -6,6 +6,20 @@ import numpy as np
 
 from ftrack.kernels.compiled import compiled
 from ftrack.kernels.moments import LARGEST
+
+
+@compiled
+def copy_window(image, top, left, out):
+    """Fill the window of an image that begins at ``(top, left)``; what lies beyond, and what is not a finite number, is NaN."""
+    first, last = max(0, -left), max(0, min(out.shape[1], image.shape[1] - left))
+    for y in range(out.shape[0]):
+        if not 0 <= top + y < image.shape[0] or last <= first:
+            out[y] = np.nan
+            continue
+        out[y, :first], out[y, last:] = np.nan, np.nan
+        row, target = image[top + y, first + left : last + left], out[y, first:last]
+        for x in range(target.size):
+            target[x] = row[x] if abs(row[x]) < np.float32(np.inf) else np.float32(np.nan)
 
 
 @compiled
@@ -24,20 +38,19 @@ def decimate(image, top, left, factor, out):
         Result; NaN where fewer than half of the pixels are valid.
     """
     width = out.shape[1] * factor
-    total, count = np.zeros(width), np.zeros(width, np.int32)
-    first, last = max(0, -left), min(width, image.shape[1] - left)
+    total, count = np.zeros((2, width), np.float32)
+    first, last = max(0, -left), max(0, min(width, image.shape[1] - left))
     for i in range(out.shape[0]):
-        total[:], count[:] = 0.0, 0
+        total[:], count[:] = 0.0, 0.0
         for y in range(max(0, top + i * factor), min(image.shape[0], top + (i + 1) * factor)):
-            row = image[y]
-            for x in range(first, last):
-                value = row[left + x]
-                fine = abs(value) <= np.float32(LARGEST)
-                total[x] += np.float64(value) if fine else 0.0
-                count[x] += fine
+            row, sums, some = image[y, first + left : last + left], total[first:last], count[first:last]
+            for x in range(sums.size):
+                fine = abs(row[x]) <= np.float32(LARGEST)
+                sums[x] += row[x] if fine else np.float32(0)
+                some[x] += np.float32(fine)
         for j in range(out.shape[1]):
-            value, some = 0.0, 0
+            value, pixels = np.float32(0), np.float32(0)
             for x in range(j * factor, (j + 1) * factor):
                 value += total[x]
-                some += count[x]
-            out[i, j] = value / some if 2 * some >= factor * factor else np.nan
+                pixels += count[x]
+            out[i, j] = value / pixels if 2 * pixels >= factor * factor else np.nan

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ftrack.kernels.decimate import copy_window
 from ftrack.kernels.layout import Windows
 from ftrack.matchers.protocol import Prior
 
@@ -13,22 +14,8 @@ LINE, PERIOD = 16, 512
 
 def cut(image: np.ndarray, top: int, left: int, shape: tuple[int, int]) -> np.ndarray:
     """Cut a window out of an image; what lies beyond it, and what is not a finite number, is no data."""
-    out = np.full(shape, np.nan, np.float32)
-    y0, x0 = max(top, 0), max(left, 0)
-    y1, x1 = min(top + shape[0], image.shape[0]), min(left + shape[1], image.shape[1])
-    if y1 > y0 and x1 > x0:
-        part = image[y0:y1, x0:x1]
-        out[y0 - top : y1 - top, x0 - left : x1 - left] = np.where(np.isfinite(part), part, np.nan)
-    return out
-
-
-def spaced(image: np.ndarray) -> np.ndarray:
-    """Return an image in float32 whose rows do not begin a power of two apart, where they would take each other's place in the caches."""
-    height, width = image.shape
-    if (width + LINE) % PERIOD > 2 * LINE:
-        return np.ascontiguousarray(image, np.float32)
-    out = np.full((height, width + 2 * LINE), np.nan, np.float32)
-    out[:, :width] = image
+    out = np.empty(shape, np.float32)
+    copy_window(np.require(image, np.float32, ["C", "W"]), top, left, out)
     return out
 
 
