@@ -1,4 +1,4 @@
-"""Windows of images, and images whose pixels are the means of squares of pixels."""
+"""Images whose pixels are the means of squares of pixels."""
 
 from __future__ import annotations
 
@@ -6,20 +6,6 @@ import numpy as np
 
 from ftrack.kernels.compiled import compiled
 from ftrack.kernels.moments import LARGEST
-
-
-@compiled
-def copy_window(image, top, left, out):
-    """Fill the window of an image that begins at ``(top, left)``; what lies beyond, and what is not a finite number, is NaN."""
-    first, last = max(0, -left), max(0, min(out.shape[1], image.shape[1] - left))
-    for y in range(out.shape[0]):
-        if not 0 <= top + y < image.shape[0] or last <= first:
-            out[y] = np.nan
-            continue
-        out[y, :first], out[y, last:] = np.nan, np.nan
-        row, target = image[top + y, first + left : last + left], out[y, first:last]
-        for x in range(target.size):
-            target[x] = row[x] if abs(row[x]) < np.float32(np.inf) else np.float32(np.nan)
 
 
 @compiled

@@ -1,10 +1,9 @@
-"""Windows of images, and windows of offsets around what is expected."""
+"""Images laid out for the caches, and windows of offsets around what is expected."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from ftrack.kernels.decimate import copy_window
 from ftrack.kernels.layout import Windows
 from ftrack.matchers.protocol import Prior
 
@@ -12,10 +11,13 @@ LINE, PERIOD = 16, 512
 """Numbers in a line of a cache, and after how many the next lies in nearly the same place."""
 
 
-def cut(image: np.ndarray, top: int, left: int, shape: tuple[int, int]) -> np.ndarray:
-    """Cut a window out of an image; what lies beyond it, and what is not a finite number, is no data."""
-    out = np.empty(shape, np.float32)
-    copy_window(np.require(image, np.float32, ["C", "W"]), top, left, out)
+def spaced(image: np.ndarray) -> np.ndarray:
+    """Return an image in float32 whose rows do not begin a power of two apart, where they would take each other's place in the caches."""
+    height, width = image.shape
+    if (width + LINE) % PERIOD > 2 * LINE:
+        return np.ascontiguousarray(image, np.float32)
+    out = np.full((height, width + 2 * LINE), np.nan, np.float32)
+    out[:, :width] = image
     return out
 
 
