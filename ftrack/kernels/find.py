@@ -83,7 +83,7 @@ def prepare(images: tuple[np.ndarray, np.ndarray], at: Corners, layout: Layout, 
     usable = (chips.valid >= min_valid) & ~chips.flat & reaches
     some = span.swapaxes(0, 1)[:, usable.any(0)]
     far = int(np.abs(some).max(initial=0)) + 1
-    s_shape = (size[0] + 2 * far + MARGIN, size[1] + 2 * far + MARGIN)
+    s_shape = (size[0] + 2 * far + MARGIN, _apart(size[1] + 2 * far + MARGIN))
     union = np.array([some[0].min(), some[1].max(), some[2].min(), some[3].max()]) if some.size else np.zeros(4, np.int64)
     boxes = _place_boxes(size, s_shape, union, len(layout.counts))
     tile = Tile(np.zeros(0, np.float32), r_valid, np.zeros(s_shape, np.bool_), far, layout, chips, min_valid, boxes)
@@ -186,7 +186,7 @@ def _room(tile: Tile, search: Search, tables: Tables) -> tuple[int, list[tuple[C
 def _place_boxes(size: tuple[int, int], s_shape: tuple[int, int], union: np.ndarray, chips: int) -> Boxes:
     """Return where means and inverse spreads will lie behind the images and what goes with these; ``union`` holds all windows."""
     height = size[0] + int(union[1] - union[0])
-    pitch = -(-(size[1] + int(union[3] - union[2])) // LANES) * LANES
+    pitch = _apart(size[1] + int(union[3] - union[2]))
     mean = -(-4 * (size[0] * size[1] + s_shape[0] * s_shape[1]) // LANES) * LANES
     inverse = mean + chips * height * pitch
     far = np.zeros((chips, height), np.int64)
@@ -210,6 +210,11 @@ def _summed(valid: np.ndarray, gaps: int) -> np.ndarray:
         return summed(valid)
     rows, columns = (np.concatenate([[0], np.cumsum(valid.any(axis))]).astype(np.int32) for axis in (1, 0))
     return np.multiply.outer(rows, columns)
+
+
+def _apart(width: int) -> int:
+    """Return how long rows are made, so that those below each other do not take each other's place in the processor's caches."""
+    return -(-(width - 5 * LANES) // (8 * LANES)) * 8 * LANES + 5 * LANES
 
 
 def _aligned(n: int) -> np.ndarray:
