@@ -28,6 +28,7 @@ from numba import njit
 from benchmarks.engines import FULL, available_engines
 from benchmarks.report import Figure, as_records, exit_code, show_figures, show_table, write_json
 from benchmarks.scenes import RADIUS, SIZE, SPACING, Scene, nodes, sheared_flow
+from ftrack.kernels.folded import fold_images, pair_products, paired_offsets_for
 from ftrack.kernels.sweep import block_products, offsets_for
 from ftrack.kernels.vectors import LANES
 from ftrack.matchers import NCC, Prior
@@ -97,6 +98,32 @@ def _all_products(r, s, width, reach, side, blocks, offsets, sums):  # type: ign
                     block_products(r, r_at, width, s, s_at, reach, side, vectors, sums, j * rows * vectors * LANES)
 
 
+@njit(nogil=True, error_model="numpy")
+def _all_pairs(numbers, steps, side, blocks, offsets, at, sums):  # type: ignore[no-untyped-def]
+    """Do the same by pairs of rows of offsets; ``at`` are the places of the secondary, of what stands for pairs, and of room."""
+    panels, vectors, bands, rows = offsets
+    s, fold, room = at
+    for i in range(blocks):
+        for p in range(panels):
+            for b in range(bands):
+                for j in range(blocks):
+                    r_at = i * side * steps[0] + j * side
+                    s_at = s + (i * side + b * rows) * steps[1] + j * side + p * vectors * LANES
+                    line = sums + j * rows * vectors * LANES
+                    pair_products(numbers, r_at, steps[0], s_at, steps[1], fold, side, vectors, room, line, room + rows * vectors * LANES)
+
+
+def pairs_of(r: Array, s: Array, blocks: int, across: int) -> tuple[Callable[[], None], Array]:
+    """Return what multiplies all blocks of two images by pairs of rows of offsets, and the sums of the last row of blocks."""
+    offsets = paired_offsets_for(across, across)
+    line, fold = offsets[1] * offsets[3] * LANES, r.size + s.size
+    numbers = np.concatenate([r.ravel(), s.ravel(), np.zeros(fold + (blocks + 2) * line, np.float32)])
+    fold_images(numbers, ((0, *r.shape), (r.size, *s.shape)), fold)
+    steps, room = (r.shape[1], s.shape[1]), 2 * fold
+    sums = numbers[room + 2 * line :]
+    return lambda: _all_pairs(numbers, steps, SIDE, blocks, offsets, (r.size, fold, room), room + 2 * line), sums
+
+
 def arithmetic_figures(blocks: int = BLOCKS, radius: int = RADIUS, rounds: int = 20, order: int = 1024) -> list[Figure]:
     """Return multiply-adds per second of the inner product and of sgemm, timed in turns on one thread."""
     across = 2 * radius + 1
@@ -106,22 +133,25 @@ def arithmetic_figures(blocks: int = BLOCKS, radius: int = RADIUS, rounds: int =
     rng = np.random.default_rng(0)
     r, s = (rng.normal(size=n).astype(np.float32) for n in (width * width, reach * (width + bands * rows)))
     sums = np.zeros(blocks * rows * vectors * LANES, np.float32)
+    paired, _ = pairs_of(r.reshape(width, width), s.reshape(-1, reach), blocks, across)
     a, b = rng.normal(size=(2, order, order)).astype(np.float32)
     out = np.empty_like(a)
     best = best_times(
         {
             "products": lambda: _all_products(r, s, width, reach, SIDE, blocks, offsets, sums),
+            "pairs": paired,
             "sgemm": lambda: np.matmul(a, b, out=out),
         },
         rounds,
     )
     useful = blocks**2 * SIDE**2 * across**2
     done = blocks**2 * SIDE**2 * panels * bands * rows * vectors * LANES
-    products, sgemm = best["products"] * 1e9, order**3 / best["sgemm"] / 1e9
+    products, pairs, sgemm = best["products"] * 1e9, best["pairs"] * 1e9, order**3 / best["sgemm"] / 1e9
     where = f"inner product, blocks of {SIDE} px, radius {radius}"
     return [
         Figure(f"{where}: multiply-adds/s at offsets searched, over those of sgemm", useful / products / sgemm, at_least=0.5, digits=2),
         Figure(f"{where}: multiply-adds/s over those of sgemm, padding of vectors included", done / products / sgemm, digits=2),
+        Figure(f"{where}: multiply-adds/s that sums by pairs of rows stand for, over those of sgemm", useful / pairs / sgemm, digits=2),
         Figure(f"{where}: multiply-adds/s, padding of vectors included", done / products, unit="G", digits=1),
         Figure(f"sgemm, {order} x {order}: multiply-adds/s", sgemm, unit="G", digits=1),
     ]

@@ -189,6 +189,20 @@ def test_the_timed_loop_forms_the_products_it_counts() -> None:
         assert abs(sums.reshape(blocks, rows, lanes)[j, g, d] - plain) < 1e-4
 
 
+def test_the_loop_by_pairs_of_rows_forms_the_same() -> None:
+    side, blocks = kernel.SIDE, 3
+    _, vectors, bands, rows = kernel.paired_offsets_for(41, 41)
+    lanes, width, top, down = vectors * kernel.LANES, blocks * side, (blocks - 1) * side, (bands - 1) * rows
+    rng = np.random.default_rng(0)
+    r, s = (rng.normal(size=shape).astype(np.float32) for shape in ((width, width), (width + bands * rows + 1, width + lanes)))
+    multiply, sums = kernel.pairs_of(r, s, blocks, 41)
+    multiply()
+    for j, g, d in np.ndindex(blocks, rows, lanes):
+        block, y, x = r[top:, j * side : (j + 1) * side], top + down + g, j * side + d
+        plain = (block.astype(float) * s[y : y + side, x : x + side]).sum()
+        assert abs(sums.reshape(blocks, rows, lanes)[j, g, d] - plain) < 1e-4
+
+
 def test_costs_are_per_node() -> None:
     scene = scenes.sheared_flow(256)
     action, count = kernel.measurement(scene, kernel.Variant(spacing=16, radius=5), "parabola")
