@@ -1,27 +1,55 @@
-"""Chips that the rim of the imagery cuts: what both images have is a rectangle, so only products need the shared sums."""
+"""Chips that the rim of the imagery cuts: what both images have is a rectangle, so only products need the shared sums.
+
+The coefficient is (sum of products - A) B, with A = (sum of the reference) (mean of the secondary) and B = the product of
+their inverse spreads, over the pixels that both have. The secondary holds zeros where it has no pixels, which add nothing.
+Where the chip itself is whole, its boxes are known; else the secondary's part is found once for the nodes beside each
+other that are compared with the same rows, or for those above each other that are compared with the same columns.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from ftrack.kernels.boxes import FAINTEST, FLAT, LEVEL
+from ftrack.kernels.boxes import LEVEL
 from ftrack.kernels.chain import HEIGHT
-from ftrack.kernels.compiled import inner, reordered, shared
+from ftrack.kernels.compiled import inner, shared
+from ftrack.kernels.sliding import (
+    LINES,
+    ROOM,
+    begin_secondary,
+    fill,
+    measure_reference,
+    measure_secondary,
+    sum_columns,
+    sum_secondary,
+)
 from ftrack.kernels.strip import CHIP, START
 from ftrack.kernels.vectors import LANES
 
-ROOM, LINES = 10, 5
-"""Rows of numbers in double and in single precision that the moments of chips need."""
 
-LOST = 1e-10
-"""A spread below this share of the power of all pixels looked at may be lost in differences of sums."""
+@inner
+def remember_rims(shape, table, nodes):
+    """Return room for what nodes above each other share: its place for every chip and column, -1 = none, its rows, and the room."""
+    at, along, most, count = np.full((nodes.todo.shape[0], nodes.todo.shape[2]), -1), shape.step * shape.side, 0, 0
+    for b in range(1, table.shape[0]):
+        c = table[b, CHIP]
+        for n in range(nodes.todo.shape[1] if c >= 0 else 0):
+            for m in range(nodes.todo.shape[2]):
+                rims, span = nodes.rims[c, n, m], nodes.span[n, :, m]
+                if nodes.todo[c, n, m] and _runs_down(rims, (shape.dy, shape.dx), span, table[b, HEIGHT] * shape.side, along):
+                    most = max(most, span[1] - span[0] + along)
+                    if at[c, m] < 0:
+                        at[c, m] = count
+                        count += 1
+    rows = 2 * most * shape.panels * shape.vectors * LANES
+    return at * rows, most, np.empty(count * rows, np.float32)
 
 
 @inner
-def fill_rims(numbers, shape, places, table, nodes, gaps, i):
-    """Write what turns the sums of products of cut chips into coefficients, for all whose last row of blocks is row ``i``.
+def fill_rims(numbers, shape, places, table, nodes, gaps, kept, i):
+    """Write A and B for every offset of all cut chips whose last row of blocks is row ``i``.
 
-    The coefficient is (sum - A) B; A and B of every offset lie at ``places.rims``, (chip, column, 2, row, column of offsets).
+    They lie at ``places.rims``, (chip, column, 2, row, column of offsets). ``kept`` is what ``remember_rims`` gives.
     """
     height, width = shape.bands * shape.group, shape.panels * shape.vectors * LANES
     pitch, moved, along = shape.columns * shape.side + width + 1, (shape.dy, shape.dx), shape.step * shape.side
@@ -30,25 +58,37 @@ def fill_rims(numbers, shape, places, table, nodes, gaps, i):
         if c < 0 or above < 0 or above % shape.step or above // shape.step >= nodes.todo.shape[1]:
             continue
         n, m, size = above // shape.step, 0, table[b, HEIGHT] * shape.side
-        y, x0 = (above + table[b, START]) * shape.side, table[b, START] * shape.side
+        top, left = (above + table[b, START]) * shape.side, table[b, START] * shape.side
         sizes, room, lines = (size, max(np.ceil(gaps.least * size * size), 1.0)), np.empty(0), np.empty(0, np.float32)
         while m < nodes.todo.shape[2]:
             last = _last_alike(nodes.todo[c, n], nodes.rims[c, n], nodes.span[n], moved, size, m)
             if last > m and room.size == 0:
                 room, lines = np.empty(ROOM * pitch), np.empty(LINES * pitch, np.float32)
+            x, first = left + m * along, places.rims + 2 * (c * nodes.todo.shape[2] + m) * height * width
+            secondary, rooms = (places.s + top * places.s_step + x, places.s_step), (room, lines, pitch)
+            down = last > m and _runs_down(nodes.rims[c, n, m], moved, nodes.span[n, :, m], size, along)
             for k in range(m, last):
-                x = x0 + k * along
-                box = (c * places.height + y) * places.pitch + x
-                plain = (places.mean + box, places.inverse + box, places.pitch, nodes.total[c, n, k], nodes.scale[c, n, k])
-                target = (places.rims + 2 * (c * nodes.todo.shape[2] + k) * height * width, height, width)
-                at = (places.r + y * places.r_step + x, places.r_step)
-                what = (nodes.rims[c, n, k], moved, nodes.span[n, :, k], sizes)
-                gaps.far[c, n, k] |= _fill_rim(numbers, at, what, plain, target, (room, lines, pitch))
-            if last > m and not _is_whole(nodes.rims[c, n, m], size):
-                target = (places.rims + 2 * (c * nodes.todo.shape[2] + m) * height * width, height, width)
-                at = (places.s + y * places.s_step + x0 + m * along, places.s_step)
+                x, out = left + k * along, first + 2 * (k - m) * height * width
+                reference, what = (
+                    (places.r + top * places.r_step + x, places.r_step),
+                    (nodes.rims[c, n, k], moved, nodes.span[n, :, k], sizes),
+                )
+                if down:
+                    known = (
+                        n > 0
+                        and nodes.todo[c, n - 1, k]
+                        and _runs_down(nodes.rims[c, n - 1, k], moved, nodes.span[n - 1, :, k], size, along)
+                    )
+                    known = known and _goes_on(nodes.rims[c, n - 1 : n + 1, k], nodes.span[n - 1 : n + 1, :, k])
+                    shared_rows = (kept[2], kept[0][c, k], n, along, known)
+                    gaps.far[c, n, k] |= _fill_down(numbers, reference, secondary, what, shared_rows, (out, height, width), rooms)
+                else:
+                    box = (c * places.height + top) * places.pitch + x
+                    plain = (places.mean + box, places.inverse + box, places.pitch, nodes.total[c, n, k], nodes.scale[c, n, k])
+                    gaps.far[c, n, k] |= _fill_rim(numbers, reference, what, plain, (out, height, width), rooms)
+            if last > m and not down and not _is_whole(nodes.rims[c, n, m], size):
                 what = (nodes.rims[c, n, m], moved, nodes.span[n, :, m], sizes)
-                _multiply_secondary(numbers, at, what, (last - m, along), target, gaps.far[c, n, m:last], (room, lines, pitch))
+                _multiply_secondary(numbers, secondary, what, (last - m, along), (first, height, width), gaps.far[c, n, m:last], rooms)
             m = max(last, m + 1)
 
 
@@ -81,6 +121,22 @@ def _last_alike(todo, rims, span, moved, size, first):
     return last
 
 
+@inner
+def _runs_down(rims, moved, span, size, along):
+    """Return whether only columns of a chip and of what it is compared with are cut, and nodes above each other share rows."""
+    rows = rims[0] == 0 and rims[1] == size and rims[4] - moved[0] <= span[0] and rims[5] - moved[0] >= span[1] - 1 + size
+    return rows and not _is_whole(rims, size) and not _has_all_columns(rims, moved, span) and 2 * along <= span[1] - span[0]
+
+
+@shared
+def _goes_on(rims, span):
+    """Return whether two nodes above each other are cut and searched in the same columns."""
+    same = True
+    for k in range(4):
+        same = same and span[0, k] == span[1, k] and rims[0, (2, 3, 6, 7)[k]] == rims[1, (2, 3, 6, 7)[k]]
+    return same
+
+
 @shared
 def _fill_rim(numbers, at, what, plain, target, rooms):
     """Write A and B of one chip, or the reference's part in them if its own pixels are cut; return whether a spread is lost."""
@@ -107,12 +163,12 @@ def _fill_rim(numbers, at, what, plain, target, rooms):
         if count <= 0:
             continue
         if bottom <= top:
-            _fill(numbers, mean + left, count, np.float32(0))
-            _fill(numbers, inverse + left, count, np.float32(0))
+            fill(numbers, mean + left, count, np.float32(0))
+            fill(numbers, inverse + left, count, np.float32(0))
             continue
         if edges != (top, bottom, left, right):
-            edges, rows = (top, bottom, left, right), _sum_columns(numbers, at, (top, bottom, c0, c1), rows, room, pitch)
-            lost |= _measure_reference((bottom - top, c0, c1), (t0, t1, left, count), sizes, rooms)
+            edges, rows = (top, bottom, left, right), sum_columns(numbers, at, (top, bottom, c0, c1), rows, room, pitch)
+            lost |= measure_reference((bottom - top, c0, c1), (t0, t1, left, count), sizes, rooms)
         if whole:
             boxes = (plain[0] + y * plain[2] + left, plain[1] + y * plain[2] + left)
             lost |= _multiply_boxes(numbers, boxes, sizes[0], (mean + left, inverse + left), count, rooms)
@@ -134,13 +190,6 @@ def _copy_plain(numbers, plain, y, columns, out):
             numbers[q + x] = scale * numbers[b + x]
 
 
-@shared
-def _fill(numbers, at, count, value):
-    at = np.uintp(at)
-    for x in range(np.uintp(count)):
-        numbers[at + x] = value
-
-
 @inner
 def _write(numbers, lines, mean, inverse, count, pitch):
     p, q, second = np.uintp(mean), np.uintp(inverse), np.uintp(pitch)
@@ -148,103 +197,6 @@ def _write(numbers, lines, mean, inverse, count, pitch):
         numbers[p + x] = lines[x]
     for x in range(np.uintp(count)):
         numbers[q + x] = lines[second + x]
-
-
-@shared
-def _add_row(numbers, at, count, room, pitch):
-    """Add a row of pixels, and their squares, to the sums of columns."""
-    at, second = np.uintp(at), np.uintp(pitch)
-    for x in range(np.uintp(count)):
-        room[x] += np.float64(numbers[at + x])
-    for x in range(np.uintp(count)):
-        room[second + x] += np.float64(numbers[at + x]) * np.float64(numbers[at + x])
-
-
-@shared
-def _replace_row(numbers, gone, at, count, room, pitch):
-    """Do the same, and take another row out."""
-    gone, at, second = np.uintp(gone), np.uintp(at), np.uintp(pitch)
-    for x in range(np.uintp(count)):
-        room[x] += np.float64(numbers[at + x]) - np.float64(numbers[gone + x])
-    for x in range(np.uintp(count)):
-        fresh, old = np.float64(numbers[at + x]), np.float64(numbers[gone + x])
-        room[second + x] += fresh * fresh - old * old
-
-
-@inner
-def _sum_columns(numbers, at, chip, rows, room, pitch):
-    """Sum the pixels of the columns of a chip, and their squares, going on from the rows that are summed already."""
-    top, bottom, c0, c1 = chip
-    low, high = rows
-    if low < top or high > bottom or low == high:
-        low, high = top, top
-        _fill(room, 0, c1 - c0, 0.0)
-        _fill(room, pitch, c1 - c0, 0.0)
-    for y in range(low - 1, top - 1, -1):
-        _add_row(numbers, at[0] + y * at[1] + c0, c1 - c0, room, pitch)
-    for y in range(high, bottom):
-        _add_row(numbers, at[0] + y * at[1] + c0, c1 - c0, room, pitch)
-    return top, bottom
-
-
-@reordered
-def _total(values):
-    total = 0.0
-    for x in range(values.size):
-        total += values[x]
-    return total
-
-
-@inner
-def _invert(n, one, two, least, fewest):
-    """Return the inverse root of the summed squared deviations of pixels; NaN if it is lost, zero if there are too few or no texture."""
-    power = one * one / max(n, 1.0)
-    spread = two - power
-    lost = (power > LEVEL * LEVEL * spread) | (spread < least)
-    fine = (n >= fewest) & (spread > FLAT * FLAT * two) & (spread > FAINTEST * n)
-    inverse = np.float32(1) / np.sqrt(np.float32(spread if fine else 1.0))
-    inverse = inverse if fine else np.float32(0)
-    return np.float32(np.nan) if (n >= fewest) & lost else inverse
-
-
-@shared
-def _measure_reference(chip, offsets, sizes, rooms):
-    """Write sum and inverse spread of the pixels that are compared at every offset of a row; return whether a spread is lost.
-
-    The sums of the columns of the chip are known. How many pixels the chip has for each of these is written too.
-    """
-    rows, c0, c1 = chip
-    first, last, left, count = offsets
-    size, fewest = sizes
-    room, lines, pitch = rooms
-    second, third = np.uintp(pitch), np.uintp(2 * pitch)
-    if first <= left + c0 and last >= left + count - 1 + c1:
-        n, one, two = np.float64(rows * (c1 - c0)), _total(room[: c1 - c0]), _total(room[pitch : pitch + c1 - c0])
-        inverse = _invert(n, one, two, LOST * two, fewest)
-        _fill(lines, 0, count, np.float32(one))
-        _fill(lines, pitch, count, inverse)
-        _fill(lines, 2 * pitch, count, np.float32(size * size / n))
-        return np.isnan(inverse)
-    one, two = room[2 * pitch : 3 * pitch], room[3 * pitch : 4 * pitch]
-    one[0], two[0] = 0.0, 0.0
-    for x in range(c1 - c0):
-        one[x + 1] = one[x] + room[x]
-        two[x + 1] = two[x] + room[pitch + x]
-    n, r1, r2 = room[4 * pitch : 5 * pitch], room[5 * pitch : 6 * pitch], room[6 * pitch : 7 * pitch]
-    for k in range(count):
-        low, high = max(0, first - left - k - c0), min(c1, last - left - k) - c0
-        low, high = min(low, c1 - c0), max(min(low, c1 - c0), high)
-        n[k], r1[k], r2[k] = rows * (high - low), one[high] - one[low], two[high] - two[low]
-    least, lost = LOST * two[c1 - c0], 0
-    for x in range(np.uintp(count)):
-        lines[x] = np.float32(r1[x])
-    for x in range(np.uintp(count)):
-        lines[third + x] = np.float32(size * size / max(n[x], 1.0))
-    for x in range(np.uintp(count)):
-        inverse = _invert(n[x], r1[x], r2[x], least, fewest)
-        lines[second + x] = inverse
-        lost += inverse != inverse
-    return lost > 0
 
 
 @shared
@@ -275,86 +227,21 @@ def _multiply_secondary(numbers, at, what, group, target, far, rooms):
     rims, moved, span, (_, fewest) = what
     (many, along), (out, height, width), (room, lines, pitch) = group, target, rooms
     r0, r1, c0, c1 = rims[0], rims[1], rims[2], rims[3]
-    s0, s1 = rims[4] - moved[0], rims[5] - moved[0]
-    offsets, chip = span[3] - span[2], c1 - c0
-    count, last = (many - 1) * along + offsets, span[0] - 2
-    columns, power = np.uintp(9 * pitch), np.uintp(8 * pitch)
-    _fill(room, columns, count, np.float64(chip))
-    if many == 1:
-        _count_columns(room, columns, (c0, c1), (rims[6] - moved[1] - span[2], rims[7] - moved[1] - span[2], count))
+    s0, s1, left = rims[4] - moved[0], rims[5] - moved[0], moved[1] + span[2]
+    offsets, last = span[3] - span[2], span[0] - 2
+    count = (many - 1) * along + offsets
+    begin_secondary(room, pitch, (c0, c1), (rims[6] - left, rims[7] - left, offsets if many == 1 else 0), count)
     for y in range(span[0], span[1]):
         rows = min(r1, s1 - y) - max(r0, s0 - y)
         if rows <= 0:
             continue
         row = at[0] + y * at[1] + span[2] + c0
-        if last == y - 1:
-            _replace_row(numbers, row + (r0 - 1) * at[1], row + (r1 - 1) * at[1], count + chip - 1, room, pitch)
-        else:
-            _fill(room, 0, count + chip - 1, 0.0)
-            _fill(room, pitch, count + chip - 1, 0.0)
-            _fill(room, power, count, 0.0)
-            for k in range(r0, r1):
-                _add_row(numbers, row + k * at[1], count + chip - 1, room, pitch)
+        sum_secondary(numbers, row, at[1], (r0, r1), last < y - 1, count + c1 - c0 - 1, room, pitch)
         last = y
-        one, two = _slide(room, pitch, 0, chip, count), _slide(room, pitch, 1, chip, count)
-        _measure_secondary(room, lines, pitch, (one, two, columns, power), rows, fewest, count)
+        measure_secondary(room, pitch, (rows, c1 - c0), count, fewest, lines, (3 * pitch, 4 * pitch))
         for k in range(many):
             mean = out + (2 * k * height + y) * width + span[2]
             far[k] |= _multiply(numbers, lines, pitch, k * along, mean, mean + height * width, offsets)
-
-
-@inner
-def _count_columns(room, at, columns, offsets):
-    """Write how many columns of a chip the secondary has at every offset of a row."""
-    c0, c1 = columns
-    first, last, count = offsets
-    for x in range(count):
-        room[at + np.uintp(x)] = max(min(c1, last - x) - max(c0, first - x), 0)
-
-
-@shared
-def _slide(room, pitch, plane, width, count):
-    """Sum every ``width`` neighbours of a plane of sums; return the place of the result."""
-    here, there, out, done, step = plane * pitch, (4 + plane) * pitch, (2 + plane) * pitch, 0, 1
-    while 2 * step <= width:
-        if width & step:
-            _gather(room, here + done, out, count, done > 0)
-            done += step
-        _add_shifted(room, here, step, there, count + width - 2 * step)
-        here, there, step = there, (10 + 2 * plane) * pitch - there, 2 * step
-    _gather(room, here + done, out, count, done > 0)
-    return np.uintp(out)
-
-
-@shared
-def _gather(room, at, out, count, more):
-    at, out = np.uintp(at), np.uintp(out)
-    if more:
-        for x in range(np.uintp(count)):
-            room[out + x] += room[at + x]
-    else:
-        for x in range(np.uintp(count)):
-            room[out + x] = room[at + x]
-
-
-@shared
-def _add_shifted(room, at, shift, out, count):
-    at, other, out = np.uintp(at), np.uintp(at + shift), np.uintp(out)
-    for x in range(np.uintp(count)):
-        room[out + x] = room[at + x] + room[other + x]
-
-
-@shared
-def _measure_secondary(room, lines, pitch, at, rows, fewest, count):
-    """Write mean and inverse spread of the pixels that are compared at every offset of a row."""
-    one, two, columns, power = at
-    mean, inverse, height = np.uintp(3 * pitch), np.uintp(4 * pitch), np.float64(rows)
-    for x in range(np.uintp(count)):
-        room[power + x] = max(room[power + x], room[two + x])
-    for x in range(np.uintp(count)):
-        lines[mean + x] = np.float32(room[one + x] / max(height * room[columns + x], 1.0))
-    for x in range(np.uintp(count)):
-        lines[inverse + x] = _invert(height * room[columns + x], room[one + x], room[two + x], LOST * room[power + x], fewest)
 
 
 @shared
@@ -366,6 +253,46 @@ def _multiply(numbers, lines, pitch, at, mean, inverse, count):
         numbers[p + x] *= lines[m + x]
     for x in range(np.uintp(count)):
         value = numbers[q + x] * lines[s + x]
+        numbers[q + x] = value
+        lost += value != value
+    return lost > 0
+
+
+@shared
+def _fill_down(numbers, reference, secondary, what, kept, target, rooms):
+    """Write A and B of a chip of which only columns are cut; return whether a spread is lost.
+
+    The secondary's part is summed anew after as many rows as lie between nodes, so it is the same for all nodes above each other.
+    """
+    rims, moved, span, (size, fewest) = what
+    (rows, place, n, along, known), (out, height, width), (room, lines, pitch) = kept, target, rooms
+    c0, c1, t0, t1, left, count = rims[2], rims[3], rims[6] - moved[1], rims[7] - moved[1], span[2], span[3] - span[2]
+    sum_columns(numbers, reference, (0, size, c0, c1), (0, 0), room, pitch)
+    lost = measure_reference((size, c0, c1), (t0, t1, left, count), (size, fewest), rooms)
+    begin_secondary(room, pitch, (c0, c1), (t0 - left, t1 - left, count), count)
+    parts = (span[1] - span[0] + along - 1) // along
+    inverse = place + parts * along * width
+    for q in range(parts - 1 if known else 0, parts):
+        for k in range(along):
+            row = secondary[0] + (span[0] + q * along + k) * secondary[1] + left + c0
+            sum_secondary(numbers, row, secondary[1], (0, size), k == 0, count + c1 - c0 - 1, room, pitch)
+            line = ((n + q) % parts * along + k) * width
+            measure_secondary(room, pitch, (size, c1 - c0), count, fewest, rows, (place + line, inverse + line))
+    for y in range(span[1] - span[0]):
+        line = ((n + y // along) % parts * along + y % along) * width
+        mean = out + (span[0] + y) * width + left
+        lost |= _combine(numbers, lines, pitch, rows, (place + line, inverse + line), (mean, mean + height * width), count)
+    return lost
+
+
+@shared
+def _combine(numbers, lines, pitch, rows, at, out, count):
+    """Write a row of A and B from the parts of both images; return whether a spread is lost."""
+    p, q, m, s, second, lost = np.uintp(out[0]), np.uintp(out[1]), np.uintp(at[0]), np.uintp(at[1]), np.uintp(pitch), 0
+    for x in range(np.uintp(count)):
+        numbers[p + x] = lines[x] * rows[m + x]
+    for x in range(np.uintp(count)):
+        value = lines[second + x] * rows[s + x]
         numbers[q + x] = value
         lost += value != value
     return lost > 0

@@ -11,7 +11,7 @@ from ftrack.kernels.masked import advance_masked, extend_planes, sum_blocks
 from ftrack.kernels.peaks import judge_row
 from ftrack.kernels.products import block_products
 from ftrack.kernels.products import offsets_for as offsets_for
-from ftrack.kernels.rims import fill_rims
+from ftrack.kernels.rims import fill_rims, remember_rims
 from ftrack.kernels.scores import normalise
 from ftrack.kernels.squares import advance_squares
 from ftrack.kernels.strip import BACK, CHIP, LINE, MASK, PLANE, RING, START, factors_of
@@ -53,7 +53,7 @@ def sweep_strip(numbers, shape, places, table, nodes, gaps, result):
     """
     _begin(numbers, shape, places, nodes)
     for i in range(shape.rows):
-        fill_rims(numbers, shape, places, table, nodes, gaps, i)
+        fill_rims(numbers, shape, places, table, nodes, gaps, kept, i)
         for part in range(shape.panels * shape.bands):
             _advance(numbers, shape, places, table, nodes, i, part)
         _write_row(numbers, shape, places, table, nodes.todo, nodes.span, i, result)
@@ -65,8 +65,9 @@ def sweep_squares(numbers, shape, places, table, nodes, gaps, squares, result):
     _begin(numbers, shape, places, nodes)
     for k in range(shape.group * shape.vectors * LANES):
         numbers[squares.room + k] = np.float32(0)
+    kept = remember_rims(shape, table, nodes)
     for i in range(shape.rows):
-        fill_rims(numbers, shape, places, table, nodes, gaps, i)
+        fill_rims(numbers, shape, places, table, nodes, gaps, kept, i)
         for part in range(shape.panels * shape.bands):
             advance_squares(numbers, shape, places, nodes, squares, i, part)
         _write_row(numbers, shape, places, table, nodes.todo, nodes.span, i, result)
