@@ -52,6 +52,7 @@ def sweep_strip(numbers, shape, places, table, nodes, gaps, result):
         column, offset, offset), which takes the surfaces unless it is empty.
     """
     _begin(numbers, shape, places, nodes)
+    kept = remember_rims(shape, table, nodes)
     for i in range(shape.rows):
         fill_rims(numbers, shape, places, table, nodes, gaps, kept, i)
         for part in range(shape.panels * shape.bands):
