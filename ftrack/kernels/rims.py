@@ -13,23 +13,28 @@ import numpy as np
 from ftrack.kernels.boxes import LEVEL
 from ftrack.kernels.chain import HEIGHT
 from ftrack.kernels.compiled import inner, shared
+from ftrack.kernels.lanes import LANES
 from ftrack.kernels.sliding import (
+    COLUMNS,
     LINES,
     ROOM,
-    begin_secondary,
+    count_columns,
     fill,
-    measure_reference,
+    measure_part,
     measure_secondary,
+    measure_whole,
     sum_columns,
     sum_secondary,
 )
+from ftrack.kernels.spreads import make_combine
 from ftrack.kernels.strip import CHIP, START
-from ftrack.kernels.vectors import LANES
+
+_combine, _combine_one = make_combine(False), make_combine(True)
 
 
 @inner
 def remember_rims(shape, table, nodes):
-    """Return room for what nodes above each other share: its place for every chip and column, -1 = none, its rows, and the room."""
+    """Return room for what nodes above each other share: its place for every chip and column, negative = none, and the room."""
     at, along, most, count = np.full((nodes.todo.shape[0], nodes.todo.shape[2]), -1), shape.step * shape.side, 0, 0
     for b in range(1, table.shape[0]):
         c = table[b, CHIP]
@@ -42,7 +47,7 @@ def remember_rims(shape, table, nodes):
                         at[c, m] = count
                         count += 1
     rows = 2 * most * shape.panels * shape.vectors * LANES
-    return at * rows, most, np.empty(count * rows, np.float32)
+    return at * rows, np.empty(count * rows + LANES, np.float32)
 
 
 @inner
@@ -52,7 +57,7 @@ def fill_rims(numbers, shape, places, table, nodes, gaps, kept, i):
     They lie at ``places.rims``, (chip, column, 2, row, column of offsets). ``kept`` is what ``remember_rims`` gives.
     """
     height, width = shape.bands * shape.group, shape.panels * shape.vectors * LANES
-    pitch, moved, along = shape.columns * shape.side + width + 1, (shape.dy, shape.dx), shape.step * shape.side
+    pitch, moved, along = shape.columns * shape.side + 2 * (width + LANES), (shape.dy, shape.dx), shape.step * shape.side
     for b in range(1, table.shape[0]):
         c, above = table[b, CHIP], i + 1 - table[b, HEIGHT] - table[b, START]
         if c < 0 or above < 0 or above % shape.step or above // shape.step >= nodes.todo.shape[1]:
@@ -61,35 +66,31 @@ def fill_rims(numbers, shape, places, table, nodes, gaps, kept, i):
         top, left = (above + table[b, START]) * shape.side, table[b, START] * shape.side
         sizes, room, lines = (size, max(np.ceil(gaps.least * size * size), 1.0)), np.empty(0), np.empty(0, np.float32)
         while m < nodes.todo.shape[2]:
+            rims, span, far = nodes.rims[c, n, m], nodes.span[n, :, m], gaps.far[c, n]
             last = _last_alike(nodes.todo[c, n], nodes.rims[c, n], nodes.span[n], moved, size, m)
             if last > m and room.size == 0:
                 room, lines = np.empty(ROOM * pitch), np.empty(LINES * pitch, np.float32)
-            x, first = left + m * along, places.rims + 2 * (c * nodes.todo.shape[2] + m) * height * width
-            secondary, rooms = (places.s + top * places.s_step + x, places.s_step), (room, lines, pitch)
-            down = last > m and _runs_down(nodes.rims[c, n, m], moved, nodes.span[n, :, m], size, along)
-            for k in range(m, last):
-                x, out = left + k * along, first + 2 * (k - m) * height * width
-                reference, what = (
-                    (places.r + top * places.r_step + x, places.r_step),
-                    (nodes.rims[c, n, k], moved, nodes.span[n, :, k], sizes),
+            x, rooms, what = left + m * along, (room, lines, pitch), (rims, moved, span, sizes)
+            reference, secondary = (places.r + top * places.r_step + x, places.r_step), (places.s + top * places.s_step + x, places.s_step)
+            target = (places.rims + 2 * (c * nodes.todo.shape[2] + m) * height * width, height, width)
+            if last == m:
+                last += 1
+            elif _is_whole(rims, size):
+                box = (c * places.height + top) * places.pitch + x
+                plain = (places.mean + box, places.inverse + box, places.pitch, nodes.total[c, n, m], nodes.scale[c, n, m])
+                far[m] |= _fill_whole(numbers, reference, what, plain, target, rooms)
+            elif _has_all_columns(rims, moved, span):
+                _fill_beside(numbers, reference, secondary, what, (last - m, along), target, far[m:last], rooms)
+            elif _runs_down(rims, moved, span, size, along):
+                known = (
+                    n > 0 and nodes.todo[c, n - 1, m] and _runs_down(nodes.rims[c, n - 1, m], moved, nodes.span[n - 1, :, m], size, along)
                 )
-                if down:
-                    known = (
-                        n > 0
-                        and nodes.todo[c, n - 1, k]
-                        and _runs_down(nodes.rims[c, n - 1, k], moved, nodes.span[n - 1, :, k], size, along)
-                    )
-                    known = known and _goes_on(nodes.rims[c, n - 1 : n + 1, k], nodes.span[n - 1 : n + 1, :, k])
-                    shared_rows = (kept[2], kept[0][c, k], n, along, known)
-                    gaps.far[c, n, k] |= _fill_down(numbers, reference, secondary, what, shared_rows, (out, height, width), rooms)
-                else:
-                    box = (c * places.height + top) * places.pitch + x
-                    plain = (places.mean + box, places.inverse + box, places.pitch, nodes.total[c, n, k], nodes.scale[c, n, k])
-                    gaps.far[c, n, k] |= _fill_rim(numbers, reference, what, plain, (out, height, width), rooms)
-            if last > m and not down and not _is_whole(nodes.rims[c, n, m], size):
-                what = (nodes.rims[c, n, m], moved, nodes.span[n, :, m], sizes)
-                _multiply_secondary(numbers, secondary, what, (last - m, along), (first, height, width), gaps.far[c, n, m:last], rooms)
-            m = max(last, m + 1)
+                known = known and _goes_on(nodes.rims[c, n - 1 : n + 1, m], nodes.span[n - 1 : n + 1, :, m])
+                rows = (kept[1], kept[0][c, m], n, along, known)
+                far[m] |= _fill_down(numbers, reference, secondary, what, rows, target, rooms)
+            else:
+                far[m] |= _fill_alone(numbers, reference, secondary, what, target, rooms)
+            m = last
 
 
 @inner
@@ -137,25 +138,26 @@ def _goes_on(rims, span):
     return same
 
 
+@inner
+def _where(rims, moved):
+    """Return first and last row and column of the secondary, counted from what the chip is compared with at the first offset."""
+    return rims[4] - moved[0], rims[5] - moved[0], rims[6] - moved[1], rims[7] - moved[1]
+
+
 @shared
-def _fill_rim(numbers, at, what, plain, target, rooms):
-    """Write A and B of one chip, or the reference's part in them if its own pixels are cut; return whether a spread is lost."""
-    rims, moved, span, sizes = what
-    out, height, width = target
-    room, lines, pitch = rooms
-    r0, r1, c0, c1 = rims[0], rims[1], rims[2], rims[3]
-    s0, s1, t0, t1 = rims[4] - moved[0], rims[5] - moved[0], rims[6] - moved[1], rims[7] - moved[1]
-    whole, upwards = _is_whole(rims, sizes[0]), s1 - span[1] + 1 < r1
-    lost, rows, edges = False, (0, 0), (0, 0, 0, 0)
+def _fill_whole(numbers, reference, what, plain, target, rooms):
+    """Write A and B of one chip that is not cut itself; return whether a spread is lost."""
+    (rims, moved, span, (size, fewest)), (out, height, width), (_, lines, pitch) = what, target, rooms
+    (s0, s1, t0, t1), lost, rows, edges = _where(rims, moved), False, (0, 0), (0, 0, 0, 0)
+    upwards = s1 - span[1] + 1 < size
     for k in range(span[1] - span[0]):
         y = span[1] - 1 - k if upwards else span[0] + k
-        top, bottom = max(r0, s0 - y), min(r1, s1 - y)
-        left, right = span[2], span[3]
+        top, bottom, left, right = max(0, s0 - y), min(size, s1 - y), span[2], span[3]
         mean, inverse = out + y * width, out + (height + y) * width
-        if whole and top == r0 and bottom == r1:
+        if top == 0 and bottom == size:
             if t0 <= left:
-                left = max(left, t1 - r1 + 1)
-            elif t1 - r1 >= right - 1:
+                left = max(left, t1 - size + 1)
+            elif t1 - size >= right - 1:
                 right = min(right, t0)
             _copy_plain(numbers, plain, y, (span[2], left), (mean, inverse))
             _copy_plain(numbers, plain, y, (right, span[3]), (mean, inverse))
@@ -167,14 +169,35 @@ def _fill_rim(numbers, at, what, plain, target, rooms):
             fill(numbers, inverse + left, count, np.float32(0))
             continue
         if edges != (top, bottom, left, right):
-            edges, rows = (top, bottom, left, right), sum_columns(numbers, at, (top, bottom, c0, c1), rows, room, pitch)
-            lost |= measure_reference((bottom - top, c0, c1), (t0, t1, left, count), sizes, rooms)
-        if whole:
-            boxes = (plain[0] + y * plain[2] + left, plain[1] + y * plain[2] + left)
-            lost |= _multiply_boxes(numbers, boxes, sizes[0], (mean + left, inverse + left), count, rooms)
-        else:
-            _write(numbers, lines, mean + left, inverse + left, count, pitch)
+            if edges[2:] != (left, right):
+                count_columns(rooms, (0, size), (t0 - left, t1 - left, count), count)
+            edges, rows = (top, bottom, left, right), sum_columns(numbers, reference, (top, bottom, 0, size), rows, rooms)
+            _measure((bottom - top, 0, size), (t0, t1, left, count), fewest, rooms)
+            _count_times(rooms, np.float64(size * size) / (bottom - top), count)
+        boxes = (plain[0] + y * plain[2] + left, plain[1] + y * plain[2] + left)
+        lost |= _multiply_boxes(numbers, boxes, size, (mean + left, inverse + left), count, lines, pitch)
     return lost
+
+
+@inner
+def _measure(chip, offsets, fewest, rooms):
+    """Write sum and inverse spread of the reference at every offset of a row."""
+    (rows, c0, c1), (first, last, left, count) = chip, offsets
+    if first <= left + c0 and last >= left + count - 1 + c1:
+        one, inverse = measure_whole(rows, c1 - c0, fewest, rooms)
+        fill(rooms[1], 0, count, one)
+        fill(rooms[1], rooms[2], count, inverse)
+    else:
+        measure_part(chip, offsets, fewest, rooms)
+
+
+@inner
+def _count_times(rooms, times, count):
+    """Write how many times as many pixels a whole chip has as are compared at every offset of a row."""
+    room, lines, pitch = rooms
+    at, share = np.uintp(2 * pitch), np.uintp((COLUMNS + 1) * pitch)
+    for x in range(np.uintp(count)):
+        lines[at + x] = np.float32(times * room[share + x])
 
 
 @inner
@@ -190,6 +213,98 @@ def _copy_plain(numbers, plain, y, columns, out):
             numbers[q + x] = scale * numbers[b + x]
 
 
+@shared
+def _multiply_boxes(numbers, boxes, size, out, count, lines, pitch):
+    """Write A and B of a row of offsets of a whole chip; return whether a spread is lost."""
+    m, s, p, q = np.uintp(boxes[0]), np.uintp(boxes[1]), np.uintp(out[0]), np.uintp(out[1])
+    second, third, lost = np.uintp(pitch), np.uintp(2 * pitch), 0
+    one, none, full, most = np.float32(1), np.float32(0), np.float32(size * size), np.float32(LEVEL * LEVEL)
+    for x in range(np.uintp(count)):
+        numbers[p + x] = lines[x] * numbers[m + x] * lines[third + x]
+    for x in range(np.uintp(count)):
+        part, level, mine = lines[third + x] - one, numbers[m + x] * numbers[s + x], lines[second + x]
+        power = full * level * level
+        rest = one - power * part
+        far = power * (part + one) > most * rest
+        lost += (mine != mine) | (far & (mine > none))
+        numbers[q + x] = none if far else mine * numbers[s + x] / np.sqrt(none if far else rest)
+    return lost > 0
+
+
+@shared
+def _fill_beside(numbers, reference, secondary, what, group, target, far, rooms):
+    """Write A and B of cut chips beside each other that are compared with the same rows; set where a spread is lost."""
+    (rims, moved, span, (_, fewest)), (many, along), (out, height, width), (_, lines, pitch) = what, group, target, rooms
+    r0, r1, c0, c1, left, offsets = rims[0], rims[1], rims[2], rims[3], span[2], span[3] - span[2]
+    (s0, s1, _, _), count, last = _where(rims, moved), (many - 1) * along + offsets, span[0] - 2
+    parts = np.empty((2, many, span[1] - span[0]), np.float32)
+    for k in range(many):
+        _measure_rows(numbers, (reference[0] + k * along, reference[1]), (r0, r1, c0, c1), (s0, s1, span[0]), fewest, parts[:, k], rooms)
+    count_columns(rooms, (c0, c1), (0, 0, 0), count)
+    for y in range(span[0], span[1]):
+        rows = min(r1, s1 - y) - max(r0, s0 - y)
+        if rows > 0:
+            row = secondary[0] + y * secondary[1] + left + c0
+            sum_secondary(numbers, row, secondary[1], (r0, r1), last < y - 1, count + c1 - c0 - 1, rooms)
+            measure_secondary((rows, c1 - c0), count, fewest, lines, (3 * pitch, 4 * pitch), rooms)
+            last = y
+        for k in range(many):
+            mean = out + (2 * k * height + y) * width + left
+            inverse, at = mean + height * width, k * along
+            if rows > 0:
+                one, spread = parts[0, k, y - span[0]], parts[1, k, y - span[0]]
+                far[k] |= _combine_one(lines, one, spread, lines, 3 * pitch + at, 4 * pitch + at, numbers, mean, inverse, offsets)
+            else:
+                fill(numbers, mean, offsets, np.float32(0))
+                fill(numbers, inverse, offsets, np.float32(0))
+
+
+@shared
+def _measure_rows(numbers, reference, chip, rows, fewest, parts, rooms):
+    """Write sum and inverse spread of a chip for every row of offsets, all of its columns being compared."""
+    (r0, r1, c0, c1), (s0, s1, first) = chip, rows
+    offsets, known, edges, one, inverse = parts.shape[1], (0, 0), (0, 0), np.float32(0), np.float32(0)
+    upwards = s1 - first - offsets + 1 < r1
+    for k in range(offsets):
+        y = offsets - 1 - k if upwards else k
+        top, bottom = max(r0, s0 - first - y), min(r1, s1 - first - y)
+        if bottom > top and edges != (top, bottom):
+            edges, known = (top, bottom), sum_columns(numbers, reference, (top, bottom, c0, c1), known, rooms)
+            one, inverse = measure_whole(bottom - top, c1 - c0, fewest, rooms)
+        parts[0, y], parts[1, y] = one, inverse
+
+
+@shared
+def _fill_alone(numbers, reference, secondary, what, target, rooms):
+    """Write A and B of one cut chip, first the reference's part; return whether a spread is lost."""
+    (rims, moved, span, (_, fewest)), (out, height, width), (_, lines, pitch) = what, target, rooms
+    r0, r1, c0, c1, left, count = rims[0], rims[1], rims[2], rims[3], span[2], span[3] - span[2]
+    (s0, s1, t0, t1), lost, last, known, edges = _where(rims, moved), False, span[0] - 2, (0, 0), (0, 0)
+    upwards = s1 - span[1] + 1 < r1
+    count_columns(rooms, (c0, c1), (t0 - left, t1 - left, count), count)
+    for k in range(span[1] - span[0]):
+        y = span[1] - 1 - k if upwards else span[0] + k
+        top, bottom = max(r0, s0 - y), min(r1, s1 - y)
+        mean, inverse = out + y * width + left, out + (height + y) * width + left
+        if bottom <= top:
+            fill(numbers, mean, count, np.float32(0))
+            fill(numbers, inverse, count, np.float32(0))
+            continue
+        if edges != (top, bottom):
+            edges, known = (top, bottom), sum_columns(numbers, reference, (top, bottom, c0, c1), known, rooms)
+            _measure((bottom - top, c0, c1), (t0, t1, left, count), fewest, rooms)
+        _write(numbers, lines, mean, inverse, count, pitch)
+    for y in range(span[0], span[1]):
+        rows = min(r1, s1 - y) - max(r0, s0 - y)
+        if rows > 0:
+            row = secondary[0] + y * secondary[1] + left + c0
+            sum_secondary(numbers, row, secondary[1], (r0, r1), last < y - 1, count + c1 - c0 - 1, rooms)
+            measure_secondary((rows, c1 - c0), count, fewest, lines, (3 * pitch, 4 * pitch), rooms)
+            mean, inverse, last = out + y * width + left, out + (height + y) * width + left, y
+            lost |= _combine(numbers, mean, inverse, lines, 3 * pitch, 4 * pitch, numbers, mean, inverse, count)
+    return lost
+
+
 @inner
 def _write(numbers, lines, mean, inverse, count, pitch):
     p, q, second = np.uintp(mean), np.uintp(inverse), np.uintp(pitch)
@@ -200,99 +315,26 @@ def _write(numbers, lines, mean, inverse, count, pitch):
 
 
 @shared
-def _multiply_boxes(numbers, boxes, size, out, count, rooms):
-    """Write A and B of a row of offsets of a whole chip; return whether a mean of the secondary is too large.
-
-    Where there are no pixels the boxes hold zeros, which add nothing to their sums.
-    """
-    _, lines, pitch = rooms
-    m, s, p, q = np.uintp(boxes[0]), np.uintp(boxes[1]), np.uintp(out[0]), np.uintp(out[1])
-    second, third, lost = np.uintp(pitch), np.uintp(2 * pitch), 0
-    one, none, full, most = np.float32(1), np.float32(0), np.float32(size * size), np.float32(LEVEL * LEVEL)
-    for x in range(np.uintp(count)):
-        numbers[p + x] = lines[x] * numbers[m + x] * lines[third + x]
-    for x in range(np.uintp(count)):
-        part, level = lines[third + x] - one, numbers[m + x] * numbers[s + x]
-        power = full * level * level
-        rest = one - power * part
-        far = power * (part + one) > most * rest
-        lost += far & (lines[second + x] > none)
-        numbers[q + x] = none if far else lines[second + x] * numbers[s + x] / np.sqrt(none if far else rest)
-    return lost > 0
-
-
-@shared
-def _multiply_secondary(numbers, at, what, group, target, far, rooms):
-    """Put the secondary's part to the reference's in A and B of a group of cut chips; set where single precision is not enough."""
-    rims, moved, span, (_, fewest) = what
-    (many, along), (out, height, width), (room, lines, pitch) = group, target, rooms
-    r0, r1, c0, c1 = rims[0], rims[1], rims[2], rims[3]
-    s0, s1, left = rims[4] - moved[0], rims[5] - moved[0], moved[1] + span[2]
-    offsets, last = span[3] - span[2], span[0] - 2
-    count = (many - 1) * along + offsets
-    begin_secondary(room, pitch, (c0, c1), (rims[6] - left, rims[7] - left, offsets if many == 1 else 0), count)
-    for y in range(span[0], span[1]):
-        rows = min(r1, s1 - y) - max(r0, s0 - y)
-        if rows <= 0:
-            continue
-        row = at[0] + y * at[1] + span[2] + c0
-        sum_secondary(numbers, row, at[1], (r0, r1), last < y - 1, count + c1 - c0 - 1, room, pitch)
-        last = y
-        measure_secondary(room, pitch, (rows, c1 - c0), count, fewest, lines, (3 * pitch, 4 * pitch))
-        for k in range(many):
-            mean = out + (2 * k * height + y) * width + span[2]
-            far[k] |= _multiply(numbers, lines, pitch, k * along, mean, mean + height * width, offsets)
-
-
-@shared
-def _multiply(numbers, lines, pitch, at, mean, inverse, count):
-    """Multiply a row of A and B with the secondary's part in them; return whether a spread is lost."""
-    p, q, m, s = np.uintp(mean), np.uintp(inverse), np.uintp(3 * pitch + at), np.uintp(4 * pitch + at)
-    lost = 0
-    for x in range(np.uintp(count)):
-        numbers[p + x] *= lines[m + x]
-    for x in range(np.uintp(count)):
-        value = numbers[q + x] * lines[s + x]
-        numbers[q + x] = value
-        lost += value != value
-    return lost > 0
-
-
-@shared
 def _fill_down(numbers, reference, secondary, what, kept, target, rooms):
     """Write A and B of a chip of which only columns are cut; return whether a spread is lost.
 
     The secondary's part is summed anew after as many rows as lie between nodes, so it is the same for all nodes above each other.
     """
-    rims, moved, span, (size, fewest) = what
-    (rows, place, n, along, known), (out, height, width), (room, lines, pitch) = kept, target, rooms
-    c0, c1, t0, t1, left, count = rims[2], rims[3], rims[6] - moved[1], rims[7] - moved[1], span[2], span[3] - span[2]
-    sum_columns(numbers, reference, (0, size, c0, c1), (0, 0), room, pitch)
-    lost = measure_reference((size, c0, c1), (t0, t1, left, count), (size, fewest), rooms)
-    begin_secondary(room, pitch, (c0, c1), (t0 - left, t1 - left, count), count)
-    parts = (span[1] - span[0] + along - 1) // along
+    (rims, moved, span, (size, fewest)), (rows, place, n, along, known), (_, lines, pitch) = what, kept, rooms
+    (out, height, width), (_, _, t0, t1), left, count = target, _where(rims, moved), span[2], span[3] - span[2]
+    c0, c1, lost, parts = rims[2], rims[3], False, (span[1] - span[0] + along - 1) // along
     inverse = place + parts * along * width
+    count_columns(rooms, (c0, c1), (t0 - left, t1 - left, count), count)
+    sum_columns(numbers, reference, (0, size, c0, c1), (0, 0), rooms)
+    measure_part((size, c0, c1), (t0, t1, left, count), fewest, rooms)
     for q in range(parts - 1 if known else 0, parts):
         for k in range(along):
             row = secondary[0] + (span[0] + q * along + k) * secondary[1] + left + c0
-            sum_secondary(numbers, row, secondary[1], (0, size), k == 0, count + c1 - c0 - 1, room, pitch)
+            sum_secondary(numbers, row, secondary[1], (0, size), k == 0, count + c1 - c0 - 1, rooms)
             line = ((n + q) % parts * along + k) * width
-            measure_secondary(room, pitch, (size, c1 - c0), count, fewest, rows, (place + line, inverse + line))
+            measure_secondary((size, c1 - c0), count, fewest, rows, (place + line, inverse + line), rooms)
     for y in range(span[1] - span[0]):
         line = ((n + y // along) % parts * along + y % along) * width
         mean = out + (span[0] + y) * width + left
-        lost |= _combine(numbers, lines, pitch, rows, (place + line, inverse + line), (mean, mean + height * width), count)
+        lost |= _combine(lines, 0, pitch, rows, place + line, inverse + line, numbers, mean, mean + height * width, count)
     return lost
-
-
-@shared
-def _combine(numbers, lines, pitch, rows, at, out, count):
-    """Write a row of A and B from the parts of both images; return whether a spread is lost."""
-    p, q, m, s, second, lost = np.uintp(out[0]), np.uintp(out[1]), np.uintp(at[0]), np.uintp(at[1]), np.uintp(pitch), 0
-    for x in range(np.uintp(count)):
-        numbers[p + x] = lines[x] * rows[m + x]
-    for x in range(np.uintp(count)):
-        value = lines[second + x] * rows[s + x]
-        numbers[q + x] = value
-        lost += value != value
-    return lost > 0
