@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from oracles import correlation_surface, second_maximum
 from scipy.ndimage import gaussian_filter
@@ -160,6 +160,7 @@ def test_chips_far_apart_do_not_need_what_lies_between() -> None:
     brightness=st.sampled_from([(0.0, 100.0), (8000.0, 100.0), (1e4, 10.0)]),
     chips=st.sampled_from([(16, 32), (4,), (8, 12)]),
 )
+@example(seed=251, brightness=(0.0, 100.0), chips=(4,))
 def test_gaps_are_left_out_of_the_sums(seed: int, brightness: tuple[float, float], chips: tuple[int, ...]) -> None:
     layout = lay_out(chips, 8, 7, 3, 4)
     reference, secondary = tile(layout, seed % 97, *brightness)

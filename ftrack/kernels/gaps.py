@@ -15,6 +15,9 @@ PLANES = 6
 """Sums that a chip with gaps needs: products, pairs, first and second moments of both images."""
 
 
+SMALL = 4
+"""Blocks of a side below this are summed in double precision: chips may hold few pixels that differ little among themselves."""
+
 LOST = 3e-6
 """A spread below this share of the power of centred pixels is lost in the rounding of single precision."""
 
@@ -30,7 +33,10 @@ def advance_gaps(numbers, shape, places, table, nodes, gaps, where):
     for j in range(columns):
         if not needed[0, i, j]:
             continue
-        _multiply(numbers, (i, j, dy0, dx0), shape, places, nodes.levels, gaps, (j & table[0, MASK]) * block)
+        if shape.side < SMALL:
+            _multiply_exactly(numbers, (i, j, dy0, dx0), shape, places, gaps, (j & table[0, MASK]) * block)
+        else:
+            _multiply(numbers, (i, j, dy0, dx0), shape, places, nodes.levels, gaps, (j & table[0, MASK]) * block)
         for b in range(1, table.shape[0]):
             left, top = j + 1 - table[b, WIDTH], i + 1 - table[b, HEIGHT]
             if left < 0:
@@ -93,6 +99,40 @@ def _multiply(numbers, at, shape, places, levels, gaps, out):
             numbers, places.room + which * n, side, numbers, room + against * size, across, side, shape.vectors, numbers, plane + p * line
         )
     _put_back(numbers, plane, line, np.float64(a), np.float64(b), gaps.sums, out)
+
+
+@inner
+def _multiply_exactly(numbers, at, shape, places, gaps, out):
+    """Sum the six planes of one small block in double precision."""
+    i, j, dy0, dx0 = at
+    side, reach, group = shape.side, np.uintp(shape.vectors * LANES), shape.group
+    line = np.uintp(group) * reach
+    for k in range(np.uintp(PLANES) * line):
+        gaps.sums[np.uintp(out) + k] = 0.0
+    for y in range(side):
+        for x in range(side):
+            r = places.r + (i * side + y) * places.r_step + j * side + x
+            value, valid = np.float64(numbers[r]), np.float64(numbers[r + gaps.r])
+            for g in range(group):
+                s = np.uintp(places.s + (i * side + y + dy0 + g) * places.s_step + j * side + x + dx0)
+                mask, target = s + np.uintp(gaps.s), np.uintp(out) + np.uintp(g) * reach
+                for k in range(reach):
+                    gaps.sums[target + k] += value * np.float64(numbers[s + k])
+                target += line
+                for k in range(reach):
+                    gaps.sums[target + k] += valid * np.float64(numbers[mask + k])
+                target += line
+                for k in range(reach):
+                    gaps.sums[target + k] += value * np.float64(numbers[mask + k])
+                target += line
+                for k in range(reach):
+                    gaps.sums[target + k] += value * value * np.float64(numbers[mask + k])
+                target += line
+                for k in range(reach):
+                    gaps.sums[target + k] += valid * np.float64(numbers[s + k])
+                target += line
+                for k in range(reach):
+                    gaps.sums[target + k] += valid * np.float64(numbers[s + k]) * np.float64(numbers[s + k])
 
 
 @inner

@@ -205,12 +205,9 @@ def _copy_plain(numbers, plain, y, columns, out):
     """Write A and B where all pixels are valid."""
     mean, inverse, pitch, total, scale = plain
     if columns[1] > columns[0]:
-        a, b = np.uintp(mean + y * pitch + columns[0]), np.uintp(inverse + y * pitch + columns[0])
-        p, q = np.uintp(out[0] + columns[0]), np.uintp(out[1] + columns[0])
-        for x in range(np.uintp(columns[1] - columns[0])):
-            numbers[p + x] = total * numbers[a + x]
-        for x in range(np.uintp(columns[1] - columns[0])):
-            numbers[q + x] = scale * numbers[b + x]
+        at = y * pitch + columns[0]
+        p, q = out[0] + columns[0], out[1] + columns[0]
+        _combine_one(numbers, total, scale, numbers, mean + at, inverse + at, numbers, p, q, columns[1] - columns[0])
 
 
 @shared

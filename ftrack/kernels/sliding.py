@@ -10,7 +10,7 @@ import numpy as np
 
 from ftrack.kernels.boxes import FAINTEST, FLAT, LEVEL
 from ftrack.kernels.compiled import inner, reordered, shared
-from ftrack.kernels.spreads import LOST, add_shifted, make_measure
+from ftrack.kernels.spreads import LOST, add_rows, add_shifted, make_measure
 
 ROOM, LINES = 11, 5
 """Rows of numbers in double and in single precision that the sums need."""
@@ -30,18 +30,8 @@ def fill(numbers, at, count, value):
 
 
 @shared
-def _add_row(numbers, at, count, room, pitch):
-    """Add a row of pixels, and their squares, to the sums of columns."""
-    at, second = np.uintp(at), np.uintp(pitch)
-    for x in range(np.uintp(count)):
-        room[x] += np.float64(numbers[at + x])
-    for x in range(np.uintp(count)):
-        room[second + x] += np.float64(numbers[at + x]) * np.float64(numbers[at + x])
-
-
-@shared
 def _replace_row(numbers, gone, at, count, room, pitch):
-    """Do the same, and take another row out."""
+    """Add a row of pixels, and their squares, to the sums of columns, and take another row out."""
     gone, at, second = np.uintp(gone), np.uintp(at), np.uintp(pitch)
     for x in range(np.uintp(count)):
         room[x] += np.float64(numbers[at + x]) - np.float64(numbers[gone + x])
@@ -70,10 +60,10 @@ def sum_columns(numbers, at, chip, rows, rooms):
         low, high = top, top
         fill(room, 0, c1 - c0, 0.0)
         fill(room, pitch, c1 - c0, 0.0)
-    for y in range(low - 1, top - 1, -1):
-        _add_row(numbers, at[0] + y * at[1] + c0, c1 - c0, room, pitch)
-    for y in range(high, bottom):
-        _add_row(numbers, at[0] + y * at[1] + c0, c1 - c0, room, pitch)
+    if top < low:
+        add_rows(numbers, at[0] + (low - 1) * at[1] + c0, -at[1], low - top, room, pitch, c1 - c0)
+    if high < bottom:
+        add_rows(numbers, at[0] + high * at[1] + c0, at[1], bottom - high, room, pitch, c1 - c0)
     return top, bottom
 
 
@@ -131,8 +121,7 @@ def sum_secondary(numbers, at, step, rows, fresh, count, rooms):
     fill(room, 0, count, 0.0)
     fill(room, pitch, count, 0.0)
     fill(room, POWER * pitch, count, 0.0)
-    for k in range(rows[0], rows[1]):
-        _add_row(numbers, at + k * step, count, room, pitch)
+    add_rows(numbers, at + rows[0] * step, step, rows[1] - rows[0], room, pitch, count)
 
 
 @shared

@@ -1,4 +1,4 @@
-"""Means and inverse spreads of cut chips at the offsets of a row, in vectors of 16 offsets.
+"""Sums over the columns of cut chips, their means and inverse spreads at the offsets of a row, in vectors of 16 columns or offsets.
 
 Numbers behind the last offset are read, and in rooms for sums written too, up to a whole vector.
 """
@@ -28,6 +28,29 @@ def _doubles(value: float) -> Any:
 
 def _singles(value: float) -> Any:
     return ir.Constant(VECTOR, [value] * LANES)
+
+
+def _add_rows(typing_context, numbers, at, step, rows, sums, pitch, count):
+    """Add rows of pixels, and of their squares ``pitch`` behind, to sums of ``count`` columns, one row after the other."""
+    i8 = types.int64
+    signature = types.void(numbers, i8, i8, i8, sums, i8, i8)
+
+    def build(context, builder, signature, args):
+        data, target = (context.make_array(signature.args[k])(context, builder, args[k]).data for k in (0, 4))
+        source = builder.gep(data, [args[1]])
+        along = Loop(builder, args[6], LANES, [])
+        places = (along.index, builder.add(along.index, args[5]))
+        down = Loop(builder, args[3], 1, [load(builder, target, place, _DOUBLES) for place in places])
+        pixels = load(builder, source, builder.add(builder.mul(down.index, args[2]), along.index))
+        pixels = builder.fpext(pixels, _DOUBLES)
+        values = [builder.fadd(now, value) for now, value in zip(down.carried, (pixels, builder.fmul(pixels, pixels)), strict=True)]
+        down.close(values)
+        for value, place in zip(values, places, strict=True):
+            store(builder, value, target, place)
+        along.close([])
+        return context.get_dummy_value()
+
+    return signature, build
 
 
 def _add_shifted(typing_context, sums, at, shift, out, pitch, count):
@@ -146,3 +169,4 @@ def make_combine(single: bool) -> Any:
 
 
 add_shifted: Any = intrinsic(_add_shifted)
+add_rows: Any = intrinsic(_add_rows)
