@@ -20,20 +20,24 @@ BITS = ir.IntType(LANES)
 
 
 def number(value: int) -> Any:
+    """Return a constant whole number."""
     return ir.Constant(INDEX, value)
 
 
 def place_of(builder: Any, base: Any, offset: Any, kind: Any) -> Any:
+    """Return where a vector begins, some numbers behind a place."""
     return builder.bitcast(builder.gep(base, [offset]), kind.as_pointer())
 
 
 def load(builder: Any, base: Any, offset: Any, kind: Any = VECTOR) -> Any:
+    """Load a vector from some numbers behind a place; it may begin anywhere."""
     value = builder.load(place_of(builder, base, offset, kind))
     value.align = 4
     return value
 
 
 def store(builder: Any, value: Any, base: Any, offset: Any) -> None:
+    """Store a vector some numbers behind a place; it may begin anywhere."""
     builder.store(value, place_of(builder, base, offset, value.type)).align = 4
 
 
@@ -45,6 +49,7 @@ def spread(builder: Any, number: Any, kind: Any = VECTOR) -> Any:
 
 
 def fma_of(builder: Any) -> Any:
+    """Return what multiplies two vectors and adds a third, rounding once."""
     kind = ir.FunctionType(VECTOR, [VECTOR, VECTOR, VECTOR])
     return cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32")
 
@@ -76,10 +81,12 @@ class Loop:
 
 
 def larger(builder: Any, a: Any, b: Any) -> Any:
+    """Return the larger of two vectors, lane by lane."""
     return builder.select(builder.fcmp_ordered(">", a, b), a, b)
 
 
 def highest_lane(builder: Any, value: Any) -> Any:
+    """Return the largest number of a vector."""
     width = LANES
     while width > 1:
         width //= 2
@@ -89,4 +96,5 @@ def highest_lane(builder: Any, value: Any) -> Any:
 
 
 def bits_of(builder: Any, lanes: Any) -> Any:
+    """Return a vector of truths as a number with a bit for each lane."""
     return builder.bitcast(lanes, BITS)
