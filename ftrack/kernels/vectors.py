@@ -241,7 +241,13 @@ def _highest_maximum(typing_context, numbers, above, at, below, first, last, lef
         chosen.add_incoming(best, before)
         chosen.add_incoming(higher, within)
         loop.close([chosen])
-        return highest_lane(builder, chosen)
+        some, before = bits_of(builder, builder.fcmp_ordered(">", chosen, least)), builder.block
+        with builder.if_then(builder.icmp_unsigned("!=", some, BITS(0)), likely=False):
+            highest, within = highest_lane(builder, chosen), builder.block
+        result = builder.phi(FLOAT)
+        result.add_incoming(args[8], before)
+        result.add_incoming(highest, within)
+        return result
 
     return signature, build
 

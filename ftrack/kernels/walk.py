@@ -87,7 +87,7 @@ def _measure_strip(
     keep = np.full((*todo.shape, *result.keep.shape[3:]) if result.keep.size else (0,) * 5, np.nan, np.float32)
     sweep_squares(tile.numbers, strip.shape, strip.places, tables.blocks, nodes, gaps, strip.squares, (found, keep))
     search.mode[here][gaps.far] = MASKED
-    result.found[here][todo] = found[todo]
+    np.copyto(result.found[here], found, where=todo[..., None])
     if result.keep.size:
         result.keep[here][todo] = keep[todo]
 
