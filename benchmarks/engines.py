@@ -12,13 +12,19 @@ import inspect
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import xarray as xr
+from dask import config
 
 from ftrack.errors import Stop
+from ftrack.grid import Grid, Nodes, place
+from ftrack.match import bands_of, match_array
 from ftrack.matchers import NCC, Prior
+from ftrack.pairs import Pair
 from ftrack.schema import Status
 
 Array = np.ndarray
@@ -31,21 +37,42 @@ GUIDED = "ftrack, guided search"
 GUIDED_SETTINGS: dict[str, Any] = {"search": "guided"}
 """What the correlation matcher is told for a guided search."""
 
+PAIR = Pair(reference="a", secondary="b", reference_time=datetime(2020, 1, 1, tzinfo=UTC), secondary_time=datetime(2020, 1, 11, tzinfo=UTC))
+
 BAND = 8
 """Rows of nodes that OpenPIV gets at once: it holds all its windows in memory."""
 
 
-def ftrack_engine(settings: dict[str, Any]) -> Engine:
-    """Return the engine that is ftrack's correlation matcher with some settings."""
+class Tracker(NamedTuple):
+    """The engine that is ftrack's correlation matcher with some settings."""
 
-    def engine(reference: Array, secondary: Array, rows: Array, columns: Array, chip: int, radius: int) -> tuple[Array, Array]:
-        spacing = int(columns[1] - columns[0])
-        matcher = NCC(chip_sizes=(chip,), spacing=spacing, search_radius=radius, **settings)
-        motion = matcher.measure(reference, secondary, rows, columns, Prior())
+    settings: dict[str, Any]
+
+    def __call__(self, reference: Array, secondary: Array, rows: Array, columns: Array, chip: int, radius: int) -> tuple[Array, Array]:
+        """Measure all nodes as one tile, on one thread."""
+        motion = self._matcher(columns, chip, radius).measure(reference, secondary, rows, columns, Prior())
         measured = motion[7] == Status.MEASURED
         return np.where(measured, motion[0], np.nan), np.where(measured, motion[1], np.nan)
 
-    return engine
+    def in_threads(self, threads: int, images: tuple[Array, Array], rows: Array, columns: Array, sizes: tuple[int, int]) -> Array:
+        """Measure as ``ftrack.match_stack`` does: the images are one chunk, whose nodes Dask's threads share."""
+        window, stack = Nodes(int(columns[1] - columns[0]), int(rows[0]), int(columns[0]), rows.size, columns.size), as_stack(images)
+        with config.set(scheduler="threads", num_workers=threads):
+            tiles = bands_of(stack, window)
+            values: Array = match_array(stack, [PAIR], self._matcher(columns, *sizes), window=window, tiles=tiles)[:2, 0].compute()
+        return values
+
+    def _matcher(self, columns: Array, chip: int, radius: int) -> NCC:
+        return NCC(chip_sizes=(chip,), spacing=int(columns[1] - columns[0]), search_radius=radius, **self.settings)
+
+
+def as_stack(images: tuple[Array, Array]) -> xr.DataArray:
+    """Return two images as a stack on a map, in one chunk."""
+    height, width = images[0].shape
+    grid = Grid(crs="EPSG:32622", resolution=10.0, left=500000.0, top=7000000.0, height=height, width=width)
+    coordinates = {"time": [PAIR.reference_time.replace(tzinfo=None), PAIR.secondary_time.replace(tzinfo=None)]}
+    stack = xr.DataArray(np.stack(images), dims=("time", "y", "x"), coords=coordinates)
+    return place(stack.assign_coords(image=("time", [PAIR.reference, PAIR.secondary])), grid).chunk(-1)
 
 
 def opencv_parabola(
@@ -132,7 +159,7 @@ def available_engines() -> tuple[dict[str, Engine], list[str]]:
         except Stop:
             missing.append(name)
         else:
-            engines[name] = ftrack_engine(settings)
+            engines[name] = Tracker(settings)
     others: dict[str, tuple[str, Callable[..., tuple[Array, Array]]]] = {
         BASELINE: ("cv2", opencv_parabola),
         "OpenPIV, Gaussian": ("openpiv.pyprocess", openpiv_gaussian),
@@ -148,9 +175,11 @@ def available_engines() -> tuple[dict[str, Engine], list[str]]:
 
 
 def in_threads(engine: Engine, threads: int, images: tuple[Array, Array], rows: Array, columns: Array, sizes: tuple[int, int]) -> Array:
-    """Run an engine over bands of rows, one thread each, and return dx and dy: float (2, row, column)."""
+    """Run an engine on some threads and return dx and dy, float (2, row, column); other engines than ftrack get a band of rows each."""
     if threads == 1:
         return np.stack(engine(*images, rows, columns, *sizes))
+    if isinstance(engine, Tracker):
+        return engine.in_threads(threads, images, rows, columns, sizes)
     with ThreadPoolExecutor(threads) as pool:
         bands = pool.map(lambda part: np.stack(engine(*images, part, columns, *sizes)), np.array_split(rows, threads))
         return np.concatenate(list(bands), axis=1)

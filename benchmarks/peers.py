@@ -6,7 +6,8 @@
 
 Speed is measured on the sheared flow (1024 x 1024 px, nodes every 8 px, search radius 20 px). Engines take turns and the best
 of three rounds counts (an engine that takes longer than 8 s runs once), so a busy machine treats all alike. Compilation and
-imports are not counted. With two threads every engine works on two bands of node rows at once.
+imports are not counted. On one thread every engine works on the whole scene at once, its fastest way. On two threads ftrack works as
+``ftrack.match_stack`` does on images of one chunk, whose nodes Dask's threads share; other engines get a band of node rows each.
 Accuracy is that of the engines' own vectors, before any filter: RMSE per component over vectors within 1 px of the truth.
 The command ends with status 1 if a figure does not hold.
 """

@@ -9,6 +9,8 @@ from typing import Any, TypeGuard
 import dask.array as da
 import numpy as np
 import xarray as xr
+from dask import config
+from dask.system import CPU_COUNT
 
 from ftrack.cleaning import Fill, Outliers, clean_halo
 from ftrack.errors import Stop
@@ -24,6 +26,9 @@ from ftrack.tile import Images, clean_tile, filter_tile, find_tile, match_tile, 
 
 IMAGE_COORDINATES = ("platform", "scene_ids")
 """Coordinates of the stack along time that each pair takes over, for its reference and its secondary."""
+
+FEWEST = 48
+"""Rows of nodes that are refined by a thread of its own, at the least: what lies around them is refined twice."""
 
 BEYOND = 2**40
 """Farther than any pixel."""
@@ -85,8 +90,19 @@ def match_stack(
     chosen = NCC() if matcher is None else matcher
     grid = grid_of(stack)
     nodes = nodes_on(grid, chosen.spacing) if window is None else window
-    values = match_array(stack, pairs, chosen, prior=prior, window=nodes)
-    return _as_dataset(values, stack, pairs, grid, nodes)
+    bands = bands_of(stack, nodes)
+    values = match_array(stack, pairs, chosen, prior=prior, window=nodes, tiles=bands)
+    return _as_dataset(values if bands is None else values.rechunk({2: -1}), stack, pairs, grid, nodes)
+
+
+def bands_of(stack: xr.DataArray, nodes: Nodes) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """Return tiles for Dask's threads to share where every image is one chunk: bands of rows, none so narrow that it does not pay."""
+    bands = min(int(config.get("num_workers", None) or CPU_COUNT), nodes.height // FEWEST)
+    if bands < 2 or any(len(sizes) > 1 for sizes in (stack.chunks or ())[1:]):
+        return None
+    height, width = stack.shape[1:]
+    edges = (0, *(int(nodes.rows[k * nodes.height // bands]) for k in range(1, bands)), height)
+    return tuple(int(size) for size in np.diff(edges)), (width,)
 
 
 def match_array(

@@ -8,13 +8,14 @@ import cloudpickle
 import numpy as np
 import pytest
 import xarray as xr
+from dask import config
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ftrack.cleaning import Fill, Outliers, clean_halo
 from ftrack.errors import Stop
 from ftrack.grid import Grid, grid_of, node_grid, nodes_on, place
-from ftrack.match import clean, match_array, match_stack, prefilter
+from ftrack.match import bands_of, clean, match_array, match_stack, prefilter
 from ftrack.matchers import NCC, Prior
 from ftrack.pairs import Pair
 from ftrack.prefilters import HighPass, NoFilter
@@ -226,3 +227,18 @@ def test_a_matcher_that_replaces_measure_alone_has_one_stage() -> None:
     motion = match_stack(STACK.chunk({"y": 40, "x": 40}), [PAIR], Still()).compute(scheduler="sync")
     assert (motion.status == Status.MEASURED).all()
     assert (motion.dx == 0).all()
+
+
+def test_images_of_one_chunk_are_shared_by_threads_and_keep_their_chunk_and_bits() -> None:
+    pair = shifted_pair((880, 120), (1.4, -2.2), noise=0.1)
+    stack = stack_of(pair.reference, pair.secondary)
+    with config.set(num_workers=2):
+        shared = match_stack(stack.chunk(-1), [PAIR], MATCHER)
+        assert bands_of(stack.chunk({"y": 440}), nodes_on(grid_of(stack), 8)) is None
+    with config.set(num_workers=1):
+        alone = match_stack(stack.chunk(-1), [PAIR], MATCHER)
+    assert sum("find_block" in str(key) for key in shared["dx"].data.dask.to_dict()) >= 2
+    assert not any("find_block" in str(key) for key in alone["dx"].data.dask.to_dict())
+    assert shared["dx"].data.chunks == alone["dx"].data.chunks == ((1,), (110,), (15,))
+    assert np.isfinite(alone["dx"].values).mean() > 0.5
+    xr.testing.assert_identical(shared.compute(), alone.compute())

@@ -75,10 +75,9 @@ def sums_of(
     shape: tuple[int, int],
     corner: tuple[int, int] = CORNER,
     used: tuple[np.ndarray, np.ndarray] | None = None,
-    even: float = EVEN,
 ) -> np.ndarray:
     used = used or (np.ones(shape[0], np.bool_), np.ones(shape[1], np.bool_))
-    return summed(images, corner, field, (-ROOM, -ROOM, SPACING), side, used, before=7.0, even=even)
+    return summed(images, corner, field, (-ROOM, -ROOM, SPACING), side, used, before=7.0, even=EVEN)
 
 
 def at(field: np.ndarray, y: float, x: float) -> tuple[float, float]:

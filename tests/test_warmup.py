@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from ftrack.kernels.chips import chip_sums
 from ftrack.kernels.choose import solve_nodes
+from ftrack.kernels.coarse import find_coarse
 from ftrack.kernels.normal import sum_blocks
-from ftrack.kernels.outliers import judge
 from ftrack.kernels.prefilter import highpass
+from ftrack.kernels.sweep import sweep_masked
 from ftrack.warmup import compile_numerics, compile_the_rest
 
 
@@ -14,7 +15,7 @@ def test_what_is_compiled_is_what_a_run_uses() -> None:
     assert 0.2 < compile_numerics() < 0.8
 
 
-def test_the_other_process_compiles_what_comes_before_and_after_the_search() -> None:
+def test_the_other_process_compiles_what_comes_around_the_search_and_the_search_with_gaps() -> None:
     compile_the_rest()
-    for function in (highpass, sum_blocks, solve_nodes, chip_sums, judge):
+    for function in (highpass, sum_blocks, solve_nodes, chip_sums, find_coarse, sweep_masked):
         assert function.signatures, function.py_func.__name__

@@ -17,8 +17,9 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ftrack.kernels.compiled import compiled, inner
+from ftrack.kernels.compiled import compiled, inner, shared
 from ftrack.kernels.deform import AFTER, BEFORE, BITS, DERIVATIVE, FRACTIONS, REACH, TAPS
+from ftrack.kernels.lanes import LANES, PLACES, VECTOR, Loop, fma_of, load, number, spread
 
 PLANES = 20
 """Sums of a block, in the order of the names below."""
@@ -29,9 +30,6 @@ times each; pixels times the share of white noise that interpolation keeps there
 
 SUMS = 15
 """The first of them, which are sums over pixels."""
-
-LANES = 16
-"""Pixels that are worked on together: a row of a part, and what its gradients need."""
 
 WIDEST = LANES - 2 * REACH
 """Side of the parts in which a block is drawn back, at most, px."""
@@ -45,9 +43,7 @@ BEYOND = BEFORE + AFTER
 ACROSS = LANES + BEYOND
 """Pixels of the secondary that a row needs."""
 
-_FLOAT, _INDEX, _PLACE = ir.FloatType(), ir.IntType(64), ir.IntType(32)
-_VECTOR, _PLACES = ir.VectorType(_FLOAT, LANES), ir.VectorType(_PLACE, LANES)
-_ZERO, _ONE = (ir.Constant(_VECTOR, [value] * LANES) for value in (0.0, 1.0))
+_ZERO, _ONE = (ir.Constant(VECTOR, [value] * LANES) for value in (0.0, 1.0))
 
 
 def _make_part_sums(
@@ -78,11 +74,13 @@ def _make_part_sums(
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         r, s, taps, total = (context.make_array(signature.args[k])(context, builder, args[k]).data for k in (0, 3, 6, 13))
         r, s = builder.gep(r, [args[1]]), builder.gep(s, [args[4]])
-        room = [cgutils.alloca_once(builder, _VECTOR, size=WIDEST + 2 * REACH + BEYOND) for _ in range(4)]
-        across, down = ([_spread(builder, _number_at(builder, taps, at, k)) for k in range(TAPS)] for at in args[7:9])
-        _interpolate_along(builder, (s, args[5]), across, builder.add(args[11], _index(2 * REACH + BEYOND)), room[0])
-        levels = [_spread(builder, level) for level in args[9:11]]
-        _interpolate_down(builder, (r, args[2]), down, builder.add(args[11], _index(2 * REACH)), levels, room)
+        room = [cgutils.alloca_once(builder, VECTOR, size=WIDEST + 2 * REACH + BEYOND) for _ in range(4)]
+        across, down = (
+            [spread(builder, builder.load(builder.gep(taps, [builder.add(at, number(k))]))) for k in range(TAPS)] for at in args[7:9]
+        )
+        levels, rows = [spread(builder, level) for level in args[9:11]], builder.add(args[11], number(2 * REACH))
+        _interpolate_along(builder, (s, args[5]), across, builder.add(rows, number(BEYOND)), room[0])
+        _interpolate_down(builder, (r, args[2]), down, rows, levels, room)
         sums = _add_products(builder, room[1:], args[11], _inside(builder, args[12]))
         doubles = ir.VectorType(ir.DoubleType(), LANES)
         place = builder.bitcast(total, doubles.as_pointer())
@@ -95,107 +93,66 @@ def _make_part_sums(
 _part_sums: Any = intrinsic(_make_part_sums)
 
 
-def _index(value: int) -> Any:
-    return ir.Constant(_INDEX, value)
-
-
-def _number_at(builder: Any, base: Any, at: Any, more: int) -> Any:
-    return builder.load(builder.gep(base, [builder.add(at, _index(more))]))
-
-
-def _vector_at(builder: Any, base: Any, at: Any) -> Any:
-    value = builder.load(builder.bitcast(builder.gep(base, [at]), _VECTOR.as_pointer()))
-    value.align = 4
-    return value
-
-
 def _row_at(builder: Any, room: Any, row: Any, more: int = 0) -> Any:
-    return builder.gep(room, [builder.add(row, _index(more))])
-
-
-def _spread(builder: Any, number: Any) -> Any:
-    undefined = ir.Constant(ir.VectorType(number.type, LANES), ir.Undefined)
-    single = builder.insert_element(undefined, number, ir.Constant(_PLACE, 0))
-    return builder.shuffle_vector(single, undefined, ir.Constant(_PLACES, [0] * LANES))
-
-
-def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
-    kind = ir.FunctionType(_VECTOR, [_VECTOR, _VECTOR, _VECTOR])
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32"), [a, b, c])
+    return builder.gep(room, [builder.add(row, number(more))])
 
 
 def _weighted(builder: Any, weights: list[Any], values: list[Any]) -> Any:
-    total = builder.fmul(weights[0], values[0])
+    fma, total = fma_of(builder), builder.fmul(weights[0], values[0])
     for weight, value in zip(weights[1:], values[1:], strict=True):
-        total = _fma(builder, weight, value, total)
+        total = builder.call(fma, [weight, value, total])
     return total
-
-
-def _begin_rows(builder: Any, carried: list[Any]) -> tuple[Any, list[Any]]:
-    """Begin a loop over rows that carries values along; return the row and what is carried."""
-    before, body = builder.block, builder.append_basic_block("rows")
-    builder.branch(body)
-    builder.position_at_end(body)
-    row, *phis = (builder.phi(value.type) for value in (_index(0), *carried))
-    for phi, value in zip((row, *phis), (_index(0), *carried), strict=True):
-        phi.add_incoming(value, before)
-    return row, phis
-
-
-def _end_rows(builder: Any, row: Any, phis: list[Any], values: list[Any], rows: Any) -> None:
-    after, done = builder.add(row, _index(1)), builder.append_basic_block("done")
-    for phi, value in zip((row, *phis), (after, *values), strict=True):
-        phi.add_incoming(value, builder.block)
-    builder.cbranch(builder.icmp_signed("<", after, rows), row.parent, done)
-    builder.position_at_end(done)
 
 
 def _interpolate_along(builder: Any, pixels: Any, weights: list[Any], rows: Any, out: Any) -> None:
     """Write the loop that interpolates along x."""
     base, step = pixels
-    row, _ = _begin_rows(builder, [])
+    loop = Loop(builder, rows, 1, [])
+    row = loop.index
     at = builder.mul(row, step)
-    value = _weighted(builder, weights, [_vector_at(builder, base, builder.add(at, _index(k))) for k in range(TAPS)])
+    value = _weighted(builder, weights, [load(builder, base, builder.add(at, number(k))) for k in range(TAPS)])
     builder.store(value, _row_at(builder, out, row))
-    _end_rows(builder, row, [], [], rows)
+    loop.close([])
 
 
-def _interpolate_down(builder: Any, pixels: Any, weights: list[Any], rows: Any, levels: list[Any], room: list[Any]) -> None:
+def _interpolate_down(builder: Any, reference: Any, weights: list[Any], rows: Any, levels: list[Any], room: list[Any]) -> None:
     """Write the loop that interpolates along y; the reference, the secondary, both less their level, and their sum follow in ``room``."""
-    base, step = pixels
-    row, _ = _begin_rows(builder, [])
+    loop, (base, step) = Loop(builder, rows, 1, []), reference
+    row = loop.index
     along = [builder.load(_row_at(builder, room[0], row, k)) for k in range(TAPS)]
     warped = builder.fsub(_weighted(builder, weights, along), levels[1])
-    reference = builder.fsub(_vector_at(builder, base, builder.mul(row, step)), levels[0])
-    for value, out in zip((reference, warped, builder.fadd(reference, warped)), room[1:], strict=True):
+    pixels = builder.fsub(load(builder, base, builder.mul(row, step)), levels[0])
+    for value, out in zip((pixels, warped, builder.fadd(pixels, warped)), room[1:], strict=True):
         builder.store(value, _row_at(builder, out, row))
-    _end_rows(builder, row, [], [], rows)
+    loop.close([])
 
 
 def _gradients(builder: Any, both: Any, row: Any) -> tuple[Any, Any]:
     """Return the gradients of the mean of both images; those of the mean make one step as good as two (Benhimane & Malis 2004)."""
-    middle, (along, down) = builder.load(_row_at(builder, both, row, REACH)), (_ZERO, _ZERO)
+    fma, middle = fma_of(builder), builder.load(_row_at(builder, both, row, REACH))
+    along = down = _ZERO
     for k, factor in enumerate(DERIVATIVE, 1):
-        weight = ir.Constant(_VECTOR, [float(np.float32(0.5 * factor))] * LANES)
+        weight = ir.Constant(VECTOR, [float(np.float32(0.5 * factor))] * LANES)
         after, before = (
-            builder.shuffle_vector(middle, middle, ir.Constant(_PLACES, [(lane + way * k) % LANES for lane in range(LANES)]))
+            builder.shuffle_vector(middle, middle, ir.Constant(PLACES, [(lane + way * k) % LANES for lane in range(LANES)]))
             for way in (1, -1)
         )
         below, above = (builder.load(_row_at(builder, both, row, REACH + way * k)) for way in (1, -1))
-        along = _fma(builder, weight, builder.fsub(after, before), along)
-        down = _fma(builder, weight, builder.fsub(below, above), down)
+        along = builder.call(fma, [weight, builder.fsub(after, before), along])
+        down = builder.call(fma, [weight, builder.fsub(below, above), down])
     return along, down
 
 
 def _inside(builder: Any, columns: Any) -> Any:
     """Return which lanes are pixels of the part."""
-    lanes = ir.Constant(_PLACES, list(range(-REACH, LANES - REACH)))
-    return builder.icmp_unsigned("<", lanes, _spread(builder, builder.trunc(columns, _PLACE)))
+    lanes = ir.Constant(PLACES, list(range(-REACH, LANES - REACH)))
+    return builder.icmp_unsigned("<", lanes, spread(builder, builder.trunc(columns, PLACES.element), PLACES))
 
 
 def _add_products(builder: Any, room: list[Any], rows: Any, inside: Any) -> list[Any]:
     """Write the loop over the rows of the part, with a register for every sum; pixels that are not known count nothing."""
-    row, kept = _begin_rows(builder, [_ZERO] * SUMS)
+    loop = Loop(builder, rows, 1, [_ZERO] * SUMS)
+    row = loop.index
     r, w = (builder.load(_row_at(builder, part, row, REACH)) for part in room[:2])
     x, y = _gradients(builder, room[2], row)
     total = builder.fadd(builder.fadd(r, w), builder.fadd(x, y))
@@ -203,12 +160,12 @@ def _add_products(builder: Any, room: list[Any], rows: Any, inside: Any) -> list
     r, x, y, w = (builder.select(known, value, _ZERO) for value in (r, x, y, w))
     single = {N: builder.select(known, _ONE, _ZERO), R: r, X: x, Y: y, W: w}
     double = {RR: (r, r), RX: (r, x), RY: (r, y), RW: (r, w), XX: (x, x), XY: (x, y), YY: (y, y), XW: (x, w), YW: (y, w), WW: (w, w)}
-    now = list(kept)
+    fma, now = fma_of(builder), list(loop.carried)
     for p, value in single.items():
         now[p] = builder.fadd(now[p], value)
     for p, (a, b) in double.items():
-        now[p] = _fma(builder, a, b, now[p])
-    _end_rows(builder, row, kept, now, rows)
+        now[p] = builder.call(fma, [a, b, now[p]])
+    loop.close(now)
     return now
 
 
@@ -219,7 +176,7 @@ def _added(builder: Any, vectors: list[Any]) -> Any:
         own = [lane + (LANES if lane & distance else 0) for lane in range(LANES)]
         other = [lane ^ distance for lane in own]
         pairs = zip(vectors[::2], vectors[1::2], strict=True)
-        vectors = [builder.fadd(*(builder.shuffle_vector(a, b, ir.Constant(_PLACES, order)) for order in (own, other))) for a, b in pairs]
+        vectors = [builder.fadd(*(builder.shuffle_vector(a, b, ir.Constant(PLACES, order)) for order in (own, other))) for a, b in pairs]
         distance *= 2
     return vectors[0]
 
@@ -243,35 +200,38 @@ def sum_blocks(images, corner, field, place, tables, used, even, side, out):
     used : (bool (block row,), bool (block column,))
         Rows and columns of blocks that a chip uses; the others are left alone.
     even : float
-        A part of a block is halved along an axis on which displacement changes by more than this within it, px.
+        A part of a block is halved along an axis on which displacement changes by more than this within it, px; if it is infinite, no
+        change within a block is followed.
     side : int
         Side of a block, px.
     out : float64 (block row, block column, PLANES)
         Result; a block whose pixels are all missing is zero.
     """
     flat, shapes = (images[0].reshape(-1), images[1].reshape(-1)), (images[0].shape, images[1].shape)
-    total, spacing = np.empty(LANES), 2 * place[2]
+    total, moved, spacing = np.empty(LANES), np.empty(2), 2 * place[2]
     room = np.empty(LANES * LANES, np.float32), np.empty(ACROSS * ACROSS, np.float32)
-    edges = np.empty((2, 2, out.shape[1] + 1))
+    edges, closely = np.empty((2, 2, out.shape[1] + 1)), even < np.inf
     for i in range(out.shape[0]):
         if not used[0][i]:
             continue
-        for k in range(i + 1 if i > 0 and used[0][i - 1] else i, i + 2):
+        for k in range(i + 1 if i > 0 and used[0][i - 1] else i, i + 2 if closely else i):
             for j in range(edges.shape[2]):
                 y, x = 2 * (k * side - place[0]), 2 * (j * side - place[1])
-                edges[k % 2, 0, j], edges[k % 2, 1, j] = _at(field[0], y, x, spacing), _at(field[1], y, x, spacing)
+                for d in range(2):
+                    edges[k % 2, d, j] = _at(field[d], y, x, spacing)
         for j in range(out.shape[1]):
             if not used[1][j]:
                 continue
             out[i, j] = 0.0
-            slopes = _slopes(edges[i % 2], edges[(i + 1) % 2], j, side)
+            slopes = _slopes(edges[i % 2], edges[(i + 1) % 2], j, side) if closely else (0.0, 0.0, 0.0, 0.0)
             down, along = _parts(slopes[1], slopes[3], side, even), _parts(slopes[0], slopes[2], side, even)
             for a in range(down):
                 for b in range(along):
                     top, left = i * side + a * side // down, j * side + b * side // along
                     size = (a + 1) * side // down - a * side // down, (b + 1) * side // along - b * side // along
                     y, x = 2 * (top - place[0]) + size[0], 2 * (left - place[1]) + size[1]
-                    moved = _at(field[0], y, x, spacing), _at(field[1], y, x, spacing)
+                    for d in range(2):
+                        moved[d] = _at(field[d], y, x, spacing)
                     first = corner[0] + top, corner[1] + left
                     _sum_part(flat, shapes, first, size, (moved, slopes), tables, room, total, out[i, j])
 
@@ -334,17 +294,21 @@ def _sum_part(flat, shapes, corner, size, moved, tables, room, total, out):
 @inner
 def _stage(pixels, shape, y, x, rows, columns, room):
     """Return where a window of an image lies, in the image itself or, with what lies beyond its edges missing, in a copy."""
-    height, width = shape
-    if y >= 0 and x >= 0 and y + rows <= height and x + columns <= width:
-        return pixels, y * width + x, width
-    for i in range(rows):
-        for j in range(columns):
-            inside = 0 <= y + i < height and 0 <= x + j < width
-            room[i * columns + j] = pixels[(y + i) * width + x + j] if inside else np.float32(np.nan)
+    if y >= 0 and x >= 0 and y + rows <= shape[0] and x + columns <= shape[1]:
+        return pixels, y * shape[1] + x, shape[1]
+    _copy(pixels, shape, y, x, rows, columns, room)
     return room, 0, columns
 
 
-@inner
+@shared
+def _copy(pixels, shape, y, x, rows, columns, room):
+    for i in range(rows):
+        for j in range(columns):
+            inside = 0 <= y + i < shape[0] and 0 <= x + j < shape[1]
+            room[i * columns + j] = pixels[(y + i) * shape[1] + x + j] if inside else np.float32(np.nan)
+
+
+@shared
 def _level(pixels, at, step, size):
     """Return about the brightness of an image in a part: that of its middle, or of its first pixel that is there, or NaN."""
     value = pixels[at + size[0] // 2 * step + size[1] // 2]

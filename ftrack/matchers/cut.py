@@ -16,8 +16,8 @@ def spaced(image: np.ndarray) -> np.ndarray:
     height, width = image.shape
     if (width + LINE) % PERIOD > 2 * LINE:
         return np.ascontiguousarray(image, np.float32)
-    out = np.full((height, width + 2 * LINE), np.nan, np.float32)
-    out[:, :width] = image
+    out = np.empty((height, width + 2 * LINE), np.float32)
+    out[:, :width], out[:, width:] = image, np.nan
     return out
 
 

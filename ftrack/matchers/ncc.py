@@ -146,7 +146,7 @@ class NCC(Settings):
             layout = lay_out(self.chip_sizes, self.spacing, 0, rows.size, columns.size)
             ring = scales_of(self.chip_sizes, self.spacing).ring
             top, left = (int(where[ring]) - max(self.chip_sizes) // 2 for where in (rows, columns))
-            first, second = spaced(reference), spaced(secondary)
+            first, second = np.ascontiguousarray(reference, np.float32), spaced(secondary)
             peaked = Peaked(fitted[:2], (peak, dy, dx), status, chosen)
             fitted = solve_tile(Images(first, second, (top, left)), layout, peaked, (self.min_valid, self.max_error))
         out = _measurements(fitted, (peak, ratio), sizes, status, chosen)
