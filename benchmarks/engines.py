@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, NamedTuple
 
+import dask.array as da
 import numpy as np
 import xarray as xr
 from dask import config
@@ -67,12 +68,13 @@ class Tracker(NamedTuple):
 
 
 def as_stack(images: tuple[Array, Array]) -> xr.DataArray:
-    """Return two images as a stack on a map, in one chunk."""
+    """Return two images as a stack on a map, each in one chunk."""
     height, width = images[0].shape
     grid = Grid(crs="EPSG:32622", resolution=10.0, left=500000.0, top=7000000.0, height=height, width=width)
     coordinates = {"time": [PAIR.reference_time.replace(tzinfo=None), PAIR.secondary_time.replace(tzinfo=None)]}
-    stack = xr.DataArray(np.stack(images), dims=("time", "y", "x"), coords=coordinates)
-    return place(stack.assign_coords(image=("time", [PAIR.reference, PAIR.secondary])), grid).chunk(-1)
+    lazy = da.stack([da.from_array(image, chunks=-1, name=False) for image in images])
+    stack = xr.DataArray(lazy, dims=("time", "y", "x"), coords=coordinates)
+    return place(stack.assign_coords(image=("time", [PAIR.reference, PAIR.secondary])), grid)
 
 
 def opencv_parabola(
