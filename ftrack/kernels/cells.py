@@ -29,8 +29,8 @@ FEWEST = {PLAIN: 8, LEVELLED: 8, MASKED: 20, GAPPY: 8}
 OVER = 6
 """Chips without gaps along x of a strip at the least, side by side, for the same reason."""
 
-FEW = 32
-"""Nodes along the side of a cell where every node has a window of its own."""
+MANY, FEW = 128, 32
+"""Nodes along the side of a cell where every node has a window of its own, and of a part of one whose chips are summed otherwise."""
 
 WASTE = 3.0
 """A cell is cut in four where its windows together hold this many times the offsets of the largest."""
@@ -47,7 +47,7 @@ def cut_cells(search: Search) -> list[tuple[Cell, np.ndarray]]:
         return []
     widest = int((search.span[:, 1] - search.span[:, 0])[some].max())
     alike = all(np.ptp(search.span[:, k][some]) == 0 for k in range(4))
-    down, along = _edges(rows, rows if alike else FEW), _edges(columns, columns if alike else FEW)
+    down, along = _edges(rows, rows if alike else MANY), _edges(columns, columns if alike else MANY)
     far = 2**40
     low, high = np.where(some, search.span[:, ::2].swapaxes(0, 1), far), np.where(some, search.span[:, 1::2].swapaxes(0, 1), -far)
     low = np.minimum.reduceat(np.minimum.reduceat(low, down[:-1], 1), along[:-1], 2)

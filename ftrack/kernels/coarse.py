@@ -17,7 +17,7 @@ from ftrack.kernels.lanes import LANES
 EXCLUSION = 2
 """Offsets this near to the peak belong to it and are not searched for a second one, px."""
 
-ROWS = 16
+ROWS = 24
 """Rows of nodes whose coefficients are kept together, so that they stay in the processor's caches."""
 
 CHIP = 16
@@ -171,6 +171,7 @@ def find_coarse(images, inverses, spacing, far, cell, union, span, alike, found)
     sums, begin = np.zeros((blocks + count) * pitch + LANES, np.float32), (count - 1) * pitch
     own, surface = np.zeros((most, lanes), np.float32), np.zeros((most, down * across, lanes), np.float32)
     places, line, ones = np.zeros((2, side * side), np.int64), np.zeros(pitch, np.float32), np.ones(pitch, np.float32)
+    flat_a, flat_b, flat_c, flat_own, flat = a.ravel(), b.ravel(), c.ravel(), own.ravel(), surface.ravel()
     for first in range(top, bottom, most):
         rows = min(most, bottom - first)
         high = (rows - 1) * step + count
@@ -187,16 +188,16 @@ def find_coarse(images, inverses, spacing, far, cell, union, span, alike, found)
                 v, u = dy + p // side, dx + p % side
                 places[0, p] = p * a.shape[1]
                 places[1, p] = (v % side * side + u % side) * b.shape[1] + v // side * pitch + u // side
-            _sum_columns(a.ravel(), b.ravel(), places, side, high, pitch, sums, begin)
+            _sum_columns(flat_a, flat_b, places, side, high, pitch, sums, begin)
             scale_at = (dy % spacing * spacing + dx % spacing) * c.shape[1] + dy // spacing * c_pitch + dx // spacing
             for n in range(rows):
                 at, inverse_at, out_at = begin + n * step * pitch, scale_at + n * c_pitch, (n * down * across + o) * lanes
                 if step == 1:
-                    _sum_row(side, sums, at, own.ravel(), n * lanes, c.ravel(), inverse_at, lanes, surface.ravel(), out_at)
+                    _sum_row(side, sums, at, flat_own, n * lanes, flat_c, inverse_at, lanes, flat, out_at)
                 else:
                     _sum_row(side, sums, at, ones, 0, ones, 0, pitch, line, 0)
                     for m in range(width):
-                        surface[n, o, m] = line[m * step] * own[n, m] * c.ravel()[inverse_at + m]
+                        surface[n, o, m] = line[m * step] * own[n, m] * flat_c[inverse_at + m]
         for n in range(rows):
             if not alike:
                 _limit(surface[n], span[first + n, :, left:right], union)

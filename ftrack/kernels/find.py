@@ -76,7 +76,7 @@ def prepare(images: tuple[np.ndarray, np.ndarray], at: Corners, layout: Layout, 
     tables, span = tables_of(layout), _span(layout, windows)
     size = (layout.shape[0] * layout.side, layout.shape[1] * layout.side)
     r, r_valid = np.zeros(size, np.float32), np.zeros(size, np.bool_)
-    own = copy_valid(reference, *at[0], r, r_valid)
+    copy_valid(reference, *at[0], r, r_valid)
     chips = measure_chips(r, r_valid, layout, tables.blocks[:, :6], tables.of_chip)
     shape = (secondary.shape[0], secondary.shape[1])
     reaches, inside = _reaches(shape, at[1], layout, span)
@@ -93,7 +93,7 @@ def prepare(images: tuple[np.ndarray, np.ndarray], at: Corners, layout: Layout, 
     s[:] = 0
     gaps = copy_valid(secondary, far + at[1][0], far + at[1][1], s, tile.s_valid)
     missing = gaps > 0 or not r_valid.all()
-    totals = (_summed(r_valid, own), _summed(tile.s_valid, gaps)) if missing or not inside[usable].all() else ()
+    totals = (summed(r_valid), summed(tile.s_valid)) if missing or not inside[usable].all() else ()
     if (usable & ~chips.far).any():
         _fill_boxes(tile, tables)
         if in_squares(layout):
@@ -202,14 +202,6 @@ def _fill_boxes(tile: Tile, tables: Tables) -> None:
     planes[tables.of_box[tables.of_chip], 0] = np.arange(len(tables.of_chip))
     room = room_for_boxes(tables.remember, boxes.pitch, np.float32)
     fill_boxes(tile.numbers, region, tables.pixels, tables.remember, planes, *room, boxes.far)
-
-
-def _summed(valid: np.ndarray, gaps: int) -> np.ndarray:
-    """Return how many valid pixels lie above and to the left of every corner; without gaps they are a rectangle."""
-    if gaps:
-        return summed(valid)
-    rows, columns = (np.concatenate([[0], np.cumsum(valid.any(axis))]).astype(np.int32) for axis in (1, 0))
-    return np.multiply.outer(rows, columns)
 
 
 def _apart(width: int) -> int:
