@@ -29,7 +29,7 @@ FEWEST = {PLAIN: 8, LEVELLED: 8, MASKED: 20, GAPPY: 8}
 OVER = 6
 """Chips without gaps along x of a strip at the least, side by side, for the same reason."""
 
-MANY, FEW = 128, 32
+MANY, FEW = 256, 32
 """Nodes along the side of a cell where every node has a window of its own, and of a part of one whose chips are summed otherwise."""
 
 WASTE = 3.0

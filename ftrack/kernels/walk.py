@@ -14,6 +14,7 @@ from ftrack.kernels.squares import Squares, levels_of, mark_squares
 from ftrack.kernels.strip import Gaps, Nodes, Places, Shape
 from ftrack.kernels.sweep import sweep_squares
 from ftrack.kernels.tiles import MASKED, PLAIN, Cell, Result, Search, Tables, Tile, images_of
+from ftrack.kernels.vectors import PAIRS
 
 CACHE = 1_000_000
 """Bytes of sums that a strip may keep, so that they stay in the processor's caches."""
@@ -22,19 +23,58 @@ FEWEST = 8
 """Blocks along x of a strip at the least."""
 
 
+LEAST, MOST = 2000, 4
+"""Nodes of a cell from which those with windows near each other are worked on by themselves, and into how many parts at the most."""
+
+
 def measure_squares(tile: Tile, search: Search, cell: Cell, union: np.ndarray, tables: Tables, result: Result) -> None:
     """Find the peaks of the nodes of a cell whose sums are plain."""
+    here = (slice(None), slice(*cell[:2]), slice(*cell[2:]))
+    span, plain = search.span[here[1], :, here[2]], (search.mode[here] == PLAIN).any(0)
+    parts = _parts_of(span, plain)
+    if len(parts) == 1:
+        _measure_part(tile, search, (cell, union, plain), tables, result)
+        return
+    for chosen in parts:
+        rows, columns = (np.flatnonzero(chosen.any(axis)) for axis in (1, 0))
+        edges = (int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
+        its_cell = (cell[0] + edges[0], cell[0] + edges[1], cell[2] + edges[2], cell[2] + edges[3])
+        windows = span.swapaxes(0, 1)[:, chosen]
+        its_union = np.array([windows[0].min(), windows[1].max(), windows[2].min(), windows[3].max()])
+        _measure_part(tile, search, (its_cell, its_union, chosen[edges[0] : edges[1], edges[2] : edges[3]]), tables, result)
+
+
+def _parts_of(span: np.ndarray, some: np.ndarray) -> list[np.ndarray]:
+    """Tell nodes apart by where their windows lie, if those of a part then fit into one vector: bool (row, column) of each part."""
+    if np.count_nonzero(some) < LEAST:
+        return [some]
+    top, bottom, left, right = span.swapaxes(0, 1)
+    down, across = (2 * PAIRS[1] - int((bottom - top)[some].max()) + 1) // 2 * 2, LANES + 1 - int((right - left)[some].max())
+    if down <= 0 or across <= 0:
+        return [some]
+    first = int(top[some].min())
+    y, x = (top - (first - first % 2)) // down, (left - left[some].min()) // across
+    kind = y * (int(x[some].max()) + 1) + x
+    kinds = np.unique(kind[some])
+    return [some & (kind == k) for k in kinds] if kinds.size <= MOST else [some]
+
+
+def _measure_part(tile: Tile, search: Search, what: tuple[Cell, np.ndarray, np.ndarray], tables: Tables, result: Result) -> None:
+    """Find the peaks of some of the nodes of a cell, bool (row, column)."""
+    cell, union, chosen = what
     layout, shape = tile.layout, _shape_of(tile.layout, cell, union)
-    places, room, seams, _ = place_squares(tile, cell, union)
+    places, room, seams, end = place_squares(tile, cell, union)
+    if end > tile.numbers.size:
+        tile = tile._replace(numbers=np.concatenate([tile.numbers, np.zeros(end - tile.numbers.size, np.float32)]))
     here = (slice(None), slice(*cell[:2]), slice(*cell[2:]))
     span = search.span[here[1], :, here[2]] - np.array([shape.dy, shape.dy, shape.dx, shape.dx])[:, None]
-    todo = search.mode[here] == PLAIN
+    todo = (search.mode[here] == PLAIN) & chosen
     needed = mark_squares(layout, _by_part(todo, span, shape), (shape.rows, shape.columns))
     chip = np.full(levels_of(layout) + 1, -1)
     chip[[int(n).bit_length() - 1 for n in layout.counts]] = np.arange(len(layout.counts))
-    end = layout.starts[:, None] + layout.counts[:, None] - 1 + layout.step * np.arange(todo.shape[2])
+    behind = layout.starts[:, None] + layout.counts[:, None] - 1 + layout.step * np.arange(todo.shape[2])
     for k, (first, last) in enumerate(_strips(layout, shape)):
-        within = (end >= first) & (end < last)
+        within = (behind >= first) & (behind < last)
         columns = np.flatnonzero(within.any(0))
         nodes = slice(int(columns[0]), int(columns[-1]) + 1) if columns.size else slice(0, 0)
         blocks = nodes.start * layout.step
