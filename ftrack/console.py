@@ -33,6 +33,9 @@ ROWS = 40
 FAILURES = 10
 """Blocks that fail of which each is told."""
 
+DONE: Mapping[str, str] = {"match": "measured", "velocity": "turned into velocity"}
+"""What has been done with the blocks of a phase that are written."""
+
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -120,7 +123,29 @@ def _several(count: int, one: str, many: str = "") -> str:
 
 @contextmanager
 def show_progress() -> Iterator[Listener]:
-    """Show how a run goes: in a terminal a bar for each phase with rate and time left, else a line at every tenth."""
+    """Show how a run goes: in a terminal a bar for each phase with rate and time left, else a line at every tenth.
+
+    A run that is interrupted ends with what of it is there.
+    """
+    last: dict[str, Event] = {}
+    try:
+        with _shown() as show:
+
+            def listen(event: Event) -> None:
+                last[event.phase] = event
+                show(event)
+
+            yield listen
+    except KeyboardInterrupt:
+        if kept := [
+            f"{last[phase].done} of {_several(last[phase].total, 'block')} {done}" for phase, done in DONE.items() if phase in last
+        ]:
+            err.print(f"{' and '.join(kept)} and written")
+        raise
+
+
+@contextmanager
+def _shown() -> Iterator[Listener]:
     messages, tenths = _few_failures(), _each_tenth()
     if not err.is_terminal:
 

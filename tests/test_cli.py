@@ -304,6 +304,25 @@ def test_progress_tells_of_every_tenth_once_and_of_few_failures(capsys: pytest.C
     assert lines[5] == "match: 500 of 1000" and "counted at the end" in lines[-1]
 
 
+def test_an_interrupted_run_says_how_much_of_it_is_written(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(KeyboardInterrupt), console.show_progress() as listen:
+        listen(Event("phase", "match", 3, 40))
+        for done in (4, 5):
+            listen(Event("block", "match", done, 40))
+        listen(Event("block", "match", 5, 40, message="block 0-0-1 failed: the store does not answer"))
+        raise KeyboardInterrupt
+    assert capsys.readouterr().err.splitlines()[-1] == "5 of 40 blocks measured and written"
+    with pytest.raises(KeyboardInterrupt), console.show_progress() as listen:
+        listen(Event("block", "match", 40, 40))
+        listen(Event("phase", "shift", 1, 1))
+        listen(Event("phase", "velocity", 0, 40))
+        raise KeyboardInterrupt
+    assert capsys.readouterr().err.splitlines()[-1] == "40 of 40 blocks measured and 0 of 40 blocks turned into velocity and written"
+    with pytest.raises(KeyboardInterrupt), console.show_progress():
+        raise KeyboardInterrupt
+    assert capsys.readouterr().err == ""
+
+
 INTERRUPTED = """
 import sys, threading
 from concurrent.futures import ThreadPoolExecutor
