@@ -86,6 +86,24 @@ def test_the_image_has_the_python_and_the_versions_that_are_tested() -> None:
         assert all((PROJECT / name).exists() for name in copied.split())
 
 
+def test_notebooks_have_the_versions_and_the_rights_of_the_workers() -> None:
+    image, single = (DEPLOY / "image" / "notebook.Dockerfile").read_text(), values("hub.yaml")["singleuser"]
+    assert "FROM ${WORKER}" in image and "-c /opt/ftrack/constraints.txt" in image
+    worker = values("values.yaml")["gateway"]["backend"]["worker"]["extraPodConfig"]
+    assert single["serviceAccountName"] == worker["serviceAccountName"]
+    assert f"create serviceaccount {worker['serviceAccountName']}" in (DEPLOY / "README.md").read_text()
+    home = re.search(r"^WORKDIR (/home/.+)$", (DEPLOY / "image" / "Dockerfile").read_text(), re.MULTILINE)
+    assert home is not None and single["storage"]["homeMountPath"] == home[1]
+
+
+def test_the_command_that_makes_the_policy_leaves_no_place_to_be_filled_in() -> None:
+    command = re.search(r"^ +(sed .+) > policy.json$", (DEPLOY / "README.md").read_text(), re.MULTILINE)
+    assert command is not None
+    made = subprocess.run(command[1], shell=True, cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+    assert json.loads(made)["Statement"][0]["Condition"]["StringLike"]["s3:prefix"] == ["velocity", "velocity/*"]
+    assert "BUCKET" not in made and "PREFIX" not in made
+
+
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Give a server that checks rights from now on, and a user who has those of the policy, in the environment."""
