@@ -32,6 +32,16 @@ def _open(place: str) -> ftrack.Job:
     return ftrack.open_job(ftrack.read_workflow(place).output if Path(place).suffix in (".yaml", ".yml") else place)
 
 
+def _begun(job: ftrack.Job, watch: bool) -> None:
+    """Say how a job that has been sent goes, and show it or say how to see it."""
+    status = job.status()
+    console.out.print(f"{job.output}: {status}")
+    if watch:
+        _watch(job)
+    if not status.ended:
+        console.out.print(f"look again with: ftrack status {job.output}")
+
+
 def _watch(job: ftrack.Job) -> None:
     """Show how a job goes; leave with code 1 if it does not end well."""
     try:
@@ -52,13 +62,7 @@ def submit(file: WorkflowFile, changes: Changes = None, cluster: ClusterChoice =
     in a process of this machine.
     """
     workflow = ftrack.read_workflow(file, [*(changes or ()), *changes_of(cluster)])
-    job = ftrack.submit(workflow)
-    status = job.status()
-    console.out.print(f"{job.output}: {status}")
-    if watch:
-        _watch(job)
-    if not status.ended:
-        console.out.print(f"look again with: ftrack status {job.output}")
+    _begun(ftrack.submit(workflow), watch)
 
 
 @app.command(epilog="Example: ftrack jobs s3://bucket/glaciers")
@@ -121,10 +125,7 @@ def cancel(cube: Place) -> None:
 @told
 def resume(cube: Place, cluster: ClusterChoice = None, watch: Watch = False) -> None:
     """Take up a job that failed, was cancelled, or whose driver died. What is finished is not done again; no workflow file is needed."""
-    job = _open(cube).resume(cluster)
-    console.out.print(f"{job.output}: {job.status()}")
-    if watch:
-        _watch(job)
+    _begun(_open(cube).resume(cluster), watch)
 
 
 @app.command(epilog="Example: ftrack reap s3://bucket/jakobshavn.zarr")

@@ -233,7 +233,8 @@ def _versions(client: Client) -> Check:
     ]
     if differ:
         return _bad("; ".join(differ), advice)
-    return _ok(f"the same here, on the scheduler and on {len(there) - 1} workers: ftrack {here['ftrack']}, dask {here['dask']}")
+    workers = "a worker" if len(there) == 2 else f"{len(there) - 1} workers"
+    return _ok(f"the same here, on the scheduler and on {workers}: ftrack {here['ftrack']}, dask {here['dask']}")
 
 
 def _told_by(name: str, text: str) -> str:
@@ -289,7 +290,7 @@ def _free(path: str) -> int:
 def _memory(client: Client, asked: Workers) -> Check:
     found = [(int(w["memory_limit"]), int(w["nthreads"])) for w in client.scheduler_info(n_workers=-1)["workers"].values()]
     memory, threads = min(found)
-    text = f"{format_bytes(memory) if memory else 'no limit'} for {threads} threads"
+    text = f"{format_bytes(memory) if memory else 'no limit'} for {threads} thread{'s' if threads > 1 else ''}"
     if memory and memory < LEAST_MEMORY:
         return _bad(text, f"take workers with {format_bytes(int(LEAST_MEMORY))} or more: cluster.memory")
     if memory and memory < 0.95 * asked.memory:
