@@ -32,7 +32,7 @@ from ftrack.kernels.strip import CHIP, START
 _combine, _combine_one = make_combine(False), make_combine(True)
 
 
-@inner
+@shared
 def remember_rims(shape, table, nodes):
     """Return room for what nodes above each other share: its place for every chip and column, negative = none, and the room."""
     at, along, most, count = np.full((nodes.todo.shape[0], nodes.todo.shape[2]), -1), shape.step * shape.side, 0, 0
@@ -50,7 +50,7 @@ def remember_rims(shape, table, nodes):
     return at * rows, np.empty(count * rows + LANES, np.float32)
 
 
-@inner
+@shared
 def fill_rims(numbers, shape, places, table, nodes, gaps, kept, i):
     """Write A and B for every offset of all cut chips whose last row of blocks is row ``i``.
 
@@ -170,7 +170,8 @@ def _fill_whole(numbers, reference, what, plain, target, rooms):
             continue
         if edges != (top, bottom, left, right):
             if edges[2:] != (left, right):
-                count_columns(rooms, (0, size), (t0 - left, t1 - left, count), count)
+                some = 0 if t0 <= left and t1 >= right - 1 + size else count
+                count_columns(rooms, (0, size), (t0 - left, t1 - left, some), count)
             edges, rows = (top, bottom, left, right), sum_columns(numbers, reference, (top, bottom, 0, size), rows, rooms)
             _measure((bottom - top, 0, size), (t0, t1, left, count), fewest, rooms)
             _count_times(rooms, np.float64(size * size) / (bottom - top), count)
