@@ -16,7 +16,7 @@ from ftrack.kernels.sweep import sweep_squares
 from ftrack.kernels.tiles import MASKED, PLAIN, Cell, Result, Search, Tables, Tile, images_of
 from ftrack.kernels.vectors import PAIRS
 
-CACHE = 1_000_000
+CACHE = 1_400_000
 """Bytes of sums that a strip may keep, so that they stay in the processor's caches."""
 
 FEWEST = 8
