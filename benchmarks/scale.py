@@ -21,7 +21,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -73,7 +73,10 @@ def processes(folder: Path, workers: int) -> Iterator[Client]:
         for process in started:
             process.terminate()
         for process in started:
-            process.wait(20)
+            # A worker may wait longer than that for the scheduler that is gone.
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(20)
+            process.kill()
 
 
 class Sample(NamedTuple):
