@@ -177,7 +177,7 @@ def available_engines() -> tuple[dict[str, Engine], list[str]]:
 
 
 def in_threads(engine: Engine, threads: int, images: tuple[Array, Array], rows: Array, columns: Array, sizes: tuple[int, int]) -> Array:
-    """Run an engine on some threads and return dx and dy, float (2, row, column); other engines than ftrack get a band of rows each."""
+    """Let threads share one scene and return dx and dy, float (2, row, column); other engines than ftrack get a band of rows each."""
     if threads == 1:
         return np.stack(engine(*images, rows, columns, *sizes))
     if isinstance(engine, Tracker):
@@ -185,3 +185,10 @@ def in_threads(engine: Engine, threads: int, images: tuple[Array, Array], rows: 
     with ThreadPoolExecutor(threads) as pool:
         bands = pool.map(lambda part: np.stack(engine(*images, part, columns, *sizes)), np.array_split(rows, threads))
         return np.concatenate(list(bands), axis=1)
+
+
+def scene_each(engine: Engine, threads: int, images: tuple[Array, Array], rows: Array, columns: Array, sizes: tuple[int, int]) -> Array:
+    """Let every thread work on a whole scene at the same time, as tasks of a worker do; dx and dy of the first, float (2, row, column)."""
+    with ThreadPoolExecutor(threads) as pool:
+        found = list(pool.map(lambda _: engine(*images, rows, columns, *sizes), range(threads)))
+    return np.stack(found[0])

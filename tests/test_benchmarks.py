@@ -11,7 +11,7 @@ import pytest
 from scipy.ndimage import map_coordinates
 
 from benchmarks import accuracy, efficiency, glacier, kernel, peers, report, scale, scenes
-from benchmarks.engines import BASELINE, FULL, autorift_core, available_engines, in_threads
+from benchmarks.engines import BASELINE, FULL, autorift_core, available_engines, in_threads, scene_each
 from benchmarks.memory import write_archive
 from benchmarks.suite import tiles
 from ftrack.cluster import open_client
@@ -119,6 +119,7 @@ def test_engines_agree_on_sign_and_place() -> None:
         one, two = (in_threads(engine, n, (pair.reference, pair.secondary), rows, columns, (64, 6)) for n in (1, 2))
         assert one.shape == (2, rows.size, columns.size)
         np.testing.assert_array_equal(one, two, err_msg=name)
+        np.testing.assert_array_equal(one, scene_each(engine, 2, (pair.reference, pair.secondary), rows, columns, (64, 6)), err_msg=name)
         np.testing.assert_allclose(np.nanmedian(one, axis=(1, 2)), (3.0, -2.0), atol=0.5 if "phase" in name else 0.02, err_msg=name)
     assert set(missing).isdisjoint(engines)
 
@@ -163,11 +164,12 @@ def test_a_result_counts_wrong_and_missing_vectors() -> None:
 def test_figures_of_speed_are_ratios_in_the_same_run() -> None:
     scene = scenes.pure_shift(0.1, size=256)
     vectors = np.stack(scenes.truth_at(scene, scenes.nodes(256), scenes.nodes(256)))
-    seconds = {FULL: {1: 1.0, 2: 0.5}, BASELINE: {1: 9.0, 2: 5.0}}
+    seconds: dict[str, peers.Seconds] = {FULL: {1: 1.0, 2: 0.5, peers.SHARED: 0.8}, BASELINE: {1: 9.0, 2: 5.0}}
     results = [peers.judge(name, scene, chip, vectors, seconds[name]) for name in seconds for chip in (32, 64)]
     found = {figure.what: figure for figure in peers.speed_figures(results, {32: {FULL: vectors}})}
     assert [f.measured for f in found.values() if "chip 32, one thread" in f.what and "guided" not in f.what] == [9.0]
-    assert [f.holds for f in found.values() if "two threads over one" in f.what] == [True, True]
+    assert [f.holds for f in found.values() if "a scene each" in f.what] == [True, True]
+    assert [f.measured for f in found.values() if "one scene shared" in f.what] == [1.25, 1.25]
     assert [f.holds for f in found.values() if "guided" in f.what] == [False, False]
 
 

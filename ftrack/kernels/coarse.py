@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from ftrack.kernels.boxes import FAINTEST
+from ftrack.kernels.coarse_sums import make_columns, make_rows
 from ftrack.kernels.compiled import compiled, inner, shared
-from ftrack.kernels.folds import make_columns, make_rows
 from ftrack.kernels.lanes import LANES
 
 EXCLUSION = 2

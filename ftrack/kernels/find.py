@@ -212,7 +212,7 @@ def _apart(width: int) -> int:
 def _aligned(n: int) -> np.ndarray:
     """Return room for numbers that begins on a line of the processor's cache, so that vectors do not lie across two.
 
-    Room that nobody looks at any longer is used again: the system clears fresh pages, which would take a tenth of a search.
+    Room that nobody looks at any longer is used again, since the system would have to clear fresh pages.
     """
     with _lock:
         fits = [k for k, room in enumerate(_spare) if room.size >= n + LANES]

@@ -154,7 +154,7 @@ class NCC(Settings):
 
 
 WIDE = 32
-"""Search radius from which a guided search takes half the time of the full one or less, px."""
+"""Search radius from which a guided search takes clearly less time than the full one, px."""
 
 PIXELS_MORE = 5
 """Pixels around chips and search that interpolation needs."""
