@@ -8,6 +8,7 @@ from ftrack.kernels.boxes import FAINTEST, FLAT
 from ftrack.kernels.chain import DOWN, FIRST, HEIGHT, RIGHT, SECOND, WIDTH
 from ftrack.kernels.compiled import inner, shared
 from ftrack.kernels.products import block_products
+from ftrack.kernels.sliding import fill
 from ftrack.kernels.strip import BACK, CHIP, LINE, MASK, RING, START
 from ftrack.kernels.vectors import LANES, NONE, make_merge
 
@@ -68,12 +69,12 @@ def _multiply(numbers, at, shape, places, gaps, block, out):
     place = places.blocks + (i * side + dy0) * places.pitch + j * side + dx0
     least, most = _extremes(numbers, place, places.pitch, (group, reach))
     if most == 0 or block[0] == 0:
-        _fill(numbers, out, PLANES * line, np.float32(0))
+        fill(numbers, out, PLANES * line, np.float32(0))
         return
     for p in range(PLANES):
         which, against = (0, 1, 0, 2, 1, 1)[p], (0, 1, 1, 1, 0, 2)[p]
         if against == 1 and least == full:
-            _fill(numbers, out + p * line, line, block[(1, 0, 1, 2, 0, 0)[p]])
+            fill(numbers, out + p * line, line, block[(1, 0, 1, 2, 0, 0)[p]])
         elif which == 1 and block[0] == full:
             _copy(numbers, place + (0, 0, 0, 0, 1, 2)[p] * plane, places.pitch, (group, reach), out + p * line)
         else:
@@ -110,7 +111,7 @@ def extend_planes(numbers, shape, places, nodes, gaps, where):
     y = max(y, i * side)
     last, width = i * side + shape.bands * group, (shape.columns - 1) * side + shape.panels * reach
     ones, tile, plane = places.room, places.room + side * side, places.height * places.pitch
-    _fill(numbers, ones, side * side, np.float32(1))
+    fill(numbers, ones, side * side, np.float32(1))
     while y < last:
         rows = min(group, last - y)
         for x in range(0, width, reach):
@@ -144,13 +145,6 @@ def _score(numbers, at, shape, places, nodes, far, fewest):
 
 
 # Places that are unsigned need no check for being counted from the end, so these loops run in vectors.
-
-
-@shared
-def _fill(numbers, at, n, value):
-    at = np.uintp(at)
-    for k in range(np.uintp(n)):
-        numbers[at + k] = value
 
 
 @shared

@@ -165,8 +165,7 @@ def _fill_whole(numbers, reference, what, plain, target, rooms):
         if count <= 0:
             continue
         if bottom <= top:
-            fill(numbers, mean + left, count, np.float32(0))
-            fill(numbers, inverse + left, count, np.float32(0))
+            _clear(numbers, mean + left, inverse + left, count)
             continue
         if edges != (top, bottom, left, right):
             if edges[2:] != (left, right):
@@ -240,12 +239,8 @@ def _fill_beside(numbers, reference, secondary, what, group, target, far, rooms)
         _measure_rows(numbers, (reference[0] + k * along, reference[1]), (r0, r1, c0, c1), (s0, s1, span[0]), fewest, parts[:, k], rooms)
     count_columns(rooms, (c0, c1), (0, 0, 0), count)
     for y in range(span[0], span[1]):
-        rows = min(r1, s1 - y) - max(r0, s0 - y)
-        if rows > 0:
-            row = secondary[0] + y * secondary[1] + left + c0
-            sum_secondary(numbers, row, secondary[1], (r0, r1), last < y - 1, count + c1 - c0 - 1, rooms)
-            measure_secondary((rows, c1 - c0), count, fewest, lines, (3 * pitch, 4 * pitch), rooms)
-            last = y
+        rows = _measure_others(numbers, secondary, (r0, r1, c0, c1), (s0, s1), (y, left), last < y - 1, count, fewest, rooms)
+        last = y if rows > 0 else last
         for k in range(many):
             mean = out + (2 * k * height + y) * width + left
             inverse, at = mean + height * width, k * along
@@ -253,8 +248,7 @@ def _fill_beside(numbers, reference, secondary, what, group, target, far, rooms)
                 one, spread = parts[0, k, y - span[0]], parts[1, k, y - span[0]]
                 far[k] |= _combine_one(lines, one, spread, lines, 3 * pitch + at, 4 * pitch + at, numbers, mean, inverse, offsets)
             else:
-                fill(numbers, mean, offsets, np.float32(0))
-                fill(numbers, inverse, offsets, np.float32(0))
+                _clear(numbers, mean, inverse, offsets)
 
 
 @shared
@@ -285,22 +279,37 @@ def _fill_alone(numbers, reference, secondary, what, target, rooms):
         top, bottom = max(r0, s0 - y), min(r1, s1 - y)
         mean, inverse = out + y * width + left, out + (height + y) * width + left
         if bottom <= top:
-            fill(numbers, mean, count, np.float32(0))
-            fill(numbers, inverse, count, np.float32(0))
+            _clear(numbers, mean, inverse, count)
             continue
         if edges != (top, bottom):
             edges, known = (top, bottom), sum_columns(numbers, reference, (top, bottom, c0, c1), known, rooms)
             _measure((bottom - top, c0, c1), (t0, t1, left, count), fewest, rooms)
         _write(numbers, lines, mean, inverse, count, pitch)
     for y in range(span[0], span[1]):
-        rows = min(r1, s1 - y) - max(r0, s0 - y)
+        rows = _measure_others(numbers, secondary, (r0, r1, c0, c1), (s0, s1), (y, left), last < y - 1, count, fewest, rooms)
         if rows > 0:
-            row = secondary[0] + y * secondary[1] + left + c0
-            sum_secondary(numbers, row, secondary[1], (r0, r1), last < y - 1, count + c1 - c0 - 1, rooms)
-            measure_secondary((rows, c1 - c0), count, fewest, lines, (3 * pitch, 4 * pitch), rooms)
             mean, inverse, last = out + y * width + left, out + (height + y) * width + left, y
             lost |= _combine(numbers, mean, inverse, lines, 3 * pitch, 4 * pitch, numbers, mean, inverse, count)
     return lost
+
+
+@shared
+def _measure_others(numbers, secondary, chip, others, offset, fresh, count, fewest, rooms):
+    """Write mean and inverse spread of what cut chips are compared with at a row of offsets; return of how many rows that is, if any."""
+    (r0, r1, c0, c1), (y, left), (_, lines, pitch) = chip, offset, rooms
+    rows = min(r1, others[1] - y) - max(r0, others[0] - y)
+    if rows > 0:
+        row = secondary[0] + y * secondary[1] + left + c0
+        sum_secondary(numbers, row, secondary[1], (r0, r1), fresh, count + c1 - c0 - 1, rooms)
+        measure_secondary((rows, c1 - c0), count, fewest, lines, (3 * pitch, 4 * pitch), rooms)
+    return rows
+
+
+@inner
+def _clear(numbers, mean, inverse, count):
+    """Write that there is nothing to compare."""
+    fill(numbers, mean, count, np.float32(0))
+    fill(numbers, inverse, count, np.float32(0))
 
 
 @inner

@@ -13,6 +13,7 @@ from ftrack.kernels.products import block_products
 from ftrack.kernels.products import offsets_for as offsets_for
 from ftrack.kernels.rims import fill_rims, remember_rims
 from ftrack.kernels.scores import normalise
+from ftrack.kernels.sliding import fill
 from ftrack.kernels.squares import advance_squares
 from ftrack.kernels.strip import BACK, CHIP, LINE, MASK, PLANE, RING, START, factors_of
 from ftrack.kernels.vectors import LANES, NONE, make_merge
@@ -64,8 +65,7 @@ def sweep_strip(numbers, shape, places, table, nodes, gaps, result):
 def sweep_squares(numbers, shape, places, table, nodes, gaps, squares, result):
     """Do the same where all chips are squares of squares; see ``ftrack.kernels.squares``."""
     _begin(numbers, shape, places, nodes)
-    for k in range(shape.group * shape.vectors * LANES):
-        numbers[squares.room + k] = np.float32(0)
+    fill(numbers, squares.room, shape.group * shape.vectors * LANES, np.float32(0))
     kept = remember_rims(shape, table, nodes)
     for i in range(shape.rows):
         fill_rims(numbers, shape, places, table, nodes, gaps, kept, i)
@@ -105,10 +105,9 @@ def _begin(numbers, shape, places, nodes):
     _clear_highest(numbers, shape, places, chips)
 
 
-@shared
+@inner
 def _clear_highest(numbers, shape, places, nodes):
-    for k in range(nodes * shape.bands * shape.group):
-        numbers[places.highest + k] = np.float32(NONE)
+    fill(numbers, places.highest, nodes * shape.bands * shape.group, np.float32(NONE))
 
 
 @shared
@@ -116,8 +115,7 @@ def _clear_tails(numbers, shape, places, nodes):
     """Write that there are no coefficients before the first and behind every row of the surfaces of a number of nodes."""
     width = shape.panels * shape.vectors * LANES + LANES
     for row in range(nodes * shape.bands * shape.group + 1):
-        for k in range(LANES):
-            numbers[places.surface + row * width + k] = np.float32(NONE)
+        fill(numbers, places.surface + row * width, LANES, np.float32(NONE))
 
 
 @shared
