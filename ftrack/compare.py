@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -133,7 +133,8 @@ def judge_cube(cube: xr.Dataset, *, dates: Any = None) -> Quality:
     known = np.isfinite(given["vx"])
     ground = np.broadcast_to(some["stable"].values == 1 if "stable" in some else False, known.shape) & known
     over = [_over(given[c][ground], given[f"{c}_error"][ground]) for c in ("vx", "vy")]
-    closed = [np.concatenate(parts) for parts in zip(*_closures(cube), strict=True)] or [np.empty(0)] * 4
+    triangles = _triangles(cube)
+    closed = [np.concatenate(parts) for parts in zip(*_closures(cube, triangles), strict=True)] or [np.empty(0)] * 4
     return Quality(
         pairs=days.size,
         measured=float(known.mean()),
@@ -142,7 +143,7 @@ def judge_cube(cube: xr.Dataset, *, dates: Any = None) -> Quality:
         scatter=_pair(_spread(given[c][ground]) for c in ("vx", "vy")),
         ratio=_pair(_spread(part) for part in over),
         far=_share(np.maximum(*np.abs(over)) > SURPRISING),
-        triangles=len(_triangles(cube)),
+        triangles=len(triangles),
         closure=_pair(_spread(part) for part in closed[:2]),
         closure_ratio=_pair(_spread(_over(*part)) for part in zip(closed[:2], closed[2:], strict=True)),
     )
@@ -237,10 +238,10 @@ def _triangles(cube: xr.Dataset) -> list[tuple[int, int, int]]:
     return [found[index] for index in chosen]
 
 
-def _closures(cube: xr.Dataset) -> Iterator[tuple[np.ndarray, ...]]:
+def _closures(cube: xr.Dataset, triangles: Sequence[tuple[int, int, int]]) -> Iterator[tuple[np.ndarray, ...]]:
     """Give what is left of every triangle where all three sides are measured, x and y, and its stated errors, ground metres."""
     scale, size = cube["scale_factor"].values if "scale_factor" in cube else 1.0, grid_of(cube).resolution
-    for triangle in _triangles(cube):
+    for triangle in triangles:
         first, second, whole = (_displacement(cube.isel(mid_date=[index])) for index in triangle)
         rows, columns = np.indices(first["vx"].shape[1:]).astype(float)
         there = rows - first["vy"][0] * scale / size, columns + first["vx"][0] * scale / size

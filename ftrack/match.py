@@ -144,11 +144,11 @@ def match_array(
         wide = nodes_in.widened(matcher.spread)
         found = map_tiles(
             _find_block, cut, [(matcher.planes,), (len(pairs),), *_own_nodes(wide, edges)],
-            place=(wide, edges, halo), reach=matcher.search_halo + largest, velocity=velocity, factors=factors, **given,
+            place=(wide, edges, halo), reach=matcher.search_halo + largest, expected=(velocity, factors), **given,
         )  # fmt: skip
         matched = map_tiles(_refine_block, cut, size, (found, matcher.spread), place=(nodes_in, edges, halo), **given)
     else:
-        matched = map_tiles(_match_block, cut, size, place=(nodes_in, edges, halo), velocity=velocity, factors=factors, **given)
+        matched = map_tiles(_match_block, cut, size, place=(nodes_in, edges, halo), expected=(velocity, factors), **given)
     wanted = [_count_nodes(where, axis) for where, axis in zip((nodes_in.rows, nodes_in.columns), whole, strict=True)]
     return matched.rechunk({2: wanted[0], 3: wanted[1]}) if counts != tuple(wanted) else matched
 
@@ -229,14 +229,14 @@ def clean_array(values: da.Array, outliers: Outliers, fill: Fill) -> da.Array:
 
 
 def _find_block(
-    images: Images, *, pairs: Any, matcher: TwoStage, place: Any, reach: int, velocity: Any, factors: Any, block_id: Any = None
+    images: Images, *, pairs: Any, matcher: TwoStage, place: Any, reach: int, expected: Any, block_id: Any = None
 ) -> np.ndarray:
     """Search the nodes of one tile, in no more of its pixels than ``reach`` around them; see ``_match_block``."""
     rows, columns, local = _nodes_in(place, block_id, _opened)
     near = [slice(max(0, int(where[0]) - reach), max(0, int(where[-1]) + reach + 1)) for where in local]
     seen = [np.ascontiguousarray(image[near[0], near[1]]) for image in images]
     beyond = 2 * (matcher.margin - matcher.spread)
-    priors = _priors(velocity, factors, (rows, columns), beyond)
+    priors = _priors(expected, (rows, columns), beyond)
     return find_tile(seen, pairs, matcher, local[0] - near[0].start, local[1] - near[1].start, priors)
 
 
@@ -248,16 +248,14 @@ def _refine_block(images: Images, found: np.ndarray, *, pairs: Any, matcher: Two
     return refine_tile(images, pairs, matcher, wide[0], wide[1], found)
 
 
-def _match_block(
-    images: Images, *, pairs: Any, matcher: Matcher, place: Any, velocity: Any, factors: Any, block_id: Any = None
-) -> np.ndarray:
+def _match_block(images: Images, *, pairs: Any, matcher: Matcher, place: Any, expected: Any, block_id: Any = None) -> np.ndarray:
     """Match the nodes of one tile.
 
-    ``place`` is the nodes, the edges of the tiles, and the pixels around each; ``velocity`` is expected at all nodes and the
-    matcher's margin around them (m/yr on the map), and ``factors`` turn it into pixels for each pair.
+    ``place`` is the nodes, the edges of the tiles, and the pixels around each; ``expected`` is the velocity at all nodes and the
+    matcher's margin around them (m/yr on the map), and the factors that turn it into pixels for each pair.
     """
     rows, columns, local = _nodes_in(place, block_id)
-    return match_tile(images, pairs, matcher, *local, _priors(velocity, factors, (rows, columns), 2 * margin_of(matcher)))
+    return match_tile(images, pairs, matcher, *local, _priors(expected, (rows, columns), 2 * margin_of(matcher)))
 
 
 def _nodes_in(place: tuple[Nodes, Edges, int], block_id: Any, opened: Any = tuple) -> tuple[slice, slice, tuple[np.ndarray, np.ndarray]]:
@@ -271,8 +269,9 @@ def _nodes_in(place: tuple[Nodes, Edges, int], block_id: Any, opened: Any = tupl
     return parts[0], parts[1], (local[0], local[1])
 
 
-def _priors(velocity: Any, factors: Any, parts: tuple[slice, slice], beyond: int) -> list[Prior]:
+def _priors(expected: tuple[Any, Sequence[float]], parts: tuple[slice, slice], beyond: int) -> list[Prior]:
     """Return what is expected of each pair at some nodes and those around them, px."""
+    velocity, factors = expected
     wide = tuple(slice(part.start, part.stop + beyond) for part in parts)
     vx, vy = (part if np.ndim(part) == 0 else part[wide] for part in velocity)
     return [Prior(vx * factor, -vy * factor) for factor in factors]

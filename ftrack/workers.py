@@ -21,7 +21,7 @@ BEFORE_START: Mapping[str, str] = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
-    # With the 64 kB of Dask, glibc fetches the pages of every array anew from the system, which takes a quarter of a run.
+    # With the 64 kB of Dask, glibc fetches the pages of every array anew from the system.
     "MALLOC_TRIM_THRESHOLD_": str(2**28),
     "MALLOC_MMAP_THRESHOLD_": str(2**26),
 }
