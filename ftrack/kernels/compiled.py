@@ -36,11 +36,19 @@ def compiled(function: Callable[..., Any], /) -> Any:
         config.CACHE_DIR = usual  # type: ignore[attr-defined]
 
 
-inner: Decorator = _njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True, inline="always")
+_part: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+
+inner: Decorator = _njit(**_part, inline="always")
 """A part of one compiled function."""
 
-shared: Decorator = _njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
-"""A function that compiled functions call at several places."""
+shared: Decorator = _njit(**_part, _nrt=False)
+"""A function that compiled functions call at several places, or in loops.
 
-reordered: Decorator = _njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True, fastmath={"reassoc", "nsz"})
+It makes no arrays, so it need not count how many hold those that it is given; counting takes as long as many sums do.
+"""
+
+making: Decorator = _njit(**_part, _nrt=True)
+"""A function that compiled functions call, which makes arrays."""
+
+reordered: Decorator = _njit(**_part, _nrt=False, fastmath={"reassoc", "nsz"})
 """A function that compiled functions call, whose sums run in an order that depends on their length alone, so that they use vectors."""

@@ -6,7 +6,7 @@ import numpy as np
 
 from ftrack.kernels.boxes import FAINTEST, FLAT
 from ftrack.kernels.chain import DOWN, FIRST, HEIGHT, RIGHT, SECOND, WIDTH
-from ftrack.kernels.compiled import inner
+from ftrack.kernels.compiled import inner, shared
 from ftrack.kernels.products import block_products
 from ftrack.kernels.strip import BACK, CHIP, LINE, MASK, RING, START
 from ftrack.kernels.vectors import LANES, NONE
@@ -22,7 +22,7 @@ LOST = 3e-6
 """A spread below this share of the power of centred pixels is lost in the rounding of single precision."""
 
 
-@inner
+@shared
 def advance_gaps(numbers, shape, places, table, nodes, gaps, where):
     """Work through one row of the blocks of a strip at one part of the offsets, ``where`` = (row, part)."""
     i, part = where

@@ -21,7 +21,7 @@ MIDDLE = 2.0
 _add, _push = (make_merge(push, False) for push in (False, True))
 
 
-@inner
+@shared
 def advance_masked(numbers, shape, places, table, nodes, gaps, blocks, where):
     """Work through one row of the blocks of a strip at one part of the offsets, ``where`` = (row, part); see ``sum_blocks``."""
     i, part = where
@@ -82,7 +82,7 @@ def _multiply(numbers, at, shape, places, gaps, block, out):
             block_products(numbers, r_at, places.r_step, numbers, s_at, places.s_step, side, shape.vectors, numbers, out + p * line)
 
 
-@inner
+@shared
 def sum_blocks(numbers, shape, places, nodes, gaps, blocks):
     """Sum valid pixels, values and squares of every block of the reference, in the order of the products: float32 (3, row, column)."""
     side, zero = shape.side, np.float32(0)
@@ -99,7 +99,7 @@ def sum_blocks(numbers, shape, places, nodes, gaps, blocks):
                 blocks[0, i, j], blocks[1, i, j], blocks[2, i, j] = n, a, b
 
 
-@inner
+@shared
 def extend_planes(numbers, shape, places, nodes, gaps, where):
     """Sum the same of the secondary's blocks at every place that row ``i`` of the blocks is compared with, ``where`` = (i, first row)."""
     i, y = where

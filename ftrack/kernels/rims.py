@@ -12,7 +12,7 @@ import numpy as np
 
 from ftrack.kernels.boxes import LEVEL
 from ftrack.kernels.chain import HEIGHT
-from ftrack.kernels.compiled import inner, shared
+from ftrack.kernels.compiled import inner, making, shared
 from ftrack.kernels.lanes import LANES
 from ftrack.kernels.sliding import (
     COLUMNS,
@@ -32,10 +32,19 @@ from ftrack.kernels.strip import CHIP, START
 _combine, _combine_one = make_combine(False), make_combine(True)
 
 
-@shared
+@making
 def remember_rims(shape, table, nodes):
-    """Return room for what nodes above each other share: its place for every chip and column, negative = none, and the room."""
-    at, along, most, count = np.full((nodes.todo.shape[0], nodes.todo.shape[2]), -1), shape.step * shape.side, 0, 0
+    """Return room for what nodes above each other share, its place for every chip and column, negative = none, first, and for sums."""
+    at, pitch = np.full((nodes.todo.shape[0], nodes.todo.shape[2]), -1), _pitch(shape)
+    most, count = _number_columns(shape, table, nodes, at)
+    rows = 2 * most * shape.panels * shape.vectors * LANES
+    return at * rows, np.empty(count * rows + LANES, np.float32), np.empty(ROOM * pitch), np.empty(LINES * pitch, np.float32)
+
+
+@shared
+def _number_columns(shape, table, nodes, at):
+    """Number the columns of chips in which nodes above each other share rows; return how many rows at the most, and how many columns."""
+    along, most, count = shape.step * shape.side, 0, 0
     for b in range(1, table.shape[0]):
         c = table[b, CHIP]
         for n in range(nodes.todo.shape[1] if c >= 0 else 0):
@@ -46,8 +55,13 @@ def remember_rims(shape, table, nodes):
                     if at[c, m] < 0:
                         at[c, m] = count
                         count += 1
-    rows = 2 * most * shape.panels * shape.vectors * LANES
-    return at * rows, np.empty(count * rows + LANES, np.float32)
+    return most, count
+
+
+@inner
+def _pitch(shape):
+    """Return how long rows of sums are."""
+    return shape.columns * shape.side + 2 * (shape.panels * shape.vectors * LANES + LANES)
 
 
 @shared
@@ -57,20 +71,18 @@ def fill_rims(numbers, shape, places, table, nodes, gaps, kept, i):
     They lie at ``places.rims``, (chip, column, 2, row, column of offsets). ``kept`` is what ``remember_rims`` gives.
     """
     height, width = shape.bands * shape.group, shape.panels * shape.vectors * LANES
-    pitch, moved, along = shape.columns * shape.side + 2 * (width + LANES), (shape.dy, shape.dx), shape.step * shape.side
+    moved, along, rooms = (shape.dy, shape.dx), shape.step * shape.side, (kept[2], kept[3], _pitch(shape))
     for b in range(1, table.shape[0]):
         c, above = table[b, CHIP], i + 1 - table[b, HEIGHT] - table[b, START]
         if c < 0 or above < 0 or above % shape.step or above // shape.step >= nodes.todo.shape[1]:
             continue
         n, m, size = above // shape.step, 0, table[b, HEIGHT] * shape.side
         top, left = (above + table[b, START]) * shape.side, table[b, START] * shape.side
-        sizes, room, lines = (size, max(np.ceil(gaps.least * size * size), 1.0)), np.empty(0), np.empty(0, np.float32)
+        sizes = (size, max(np.ceil(gaps.least * size * size), 1.0))
         while m < nodes.todo.shape[2]:
             rims, span, far = nodes.rims[c, n, m], nodes.span[n, :, m], gaps.far[c, n]
             last = _last_alike(nodes.todo[c, n], nodes.rims[c, n], nodes.span[n], moved, size, m)
-            if last > m and room.size == 0:
-                room, lines = np.empty(ROOM * pitch), np.empty(LINES * pitch, np.float32)
-            x, rooms, what = left + m * along, (room, lines, pitch), (rims, moved, span, sizes)
+            x, what = left + m * along, (rims, moved, span, sizes)
             reference, secondary = (places.r + top * places.r_step + x, places.r_step), (places.s + top * places.s_step + x, places.s_step)
             target = (places.rims + 2 * (c * nodes.todo.shape[2] + m) * height * width, height, width)
             if last == m:
@@ -228,7 +240,7 @@ def _multiply_boxes(numbers, boxes, size, out, count, lines, pitch):
     return lost > 0
 
 
-@shared
+@making
 def _fill_beside(numbers, reference, secondary, what, group, target, far, rooms):
     """Write A and B of cut chips beside each other that are compared with the same rows; set where a spread is lost."""
     (rims, moved, span, (_, fewest)), (many, along), (out, height, width), (_, lines, pitch) = what, group, target, rooms

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ftrack.kernels.compiled import inner
+from ftrack.kernels.compiled import inner, shared
 from ftrack.kernels.folded import pair_products
 from ftrack.kernels.lanes import LANES
 from ftrack.kernels.layout import Layout
@@ -72,7 +72,7 @@ def mark_squares(layout: Layout, todo: np.ndarray, shape: tuple[int, int]) -> np
     return needed
 
 
-@inner
+@shared
 def advance_squares(numbers, shape, places, nodes, squares, i, part):
     """Work through row ``i`` of the blocks of a strip at one part of the offsets."""
     side, _, _, _, panels, vectors, bands, group, _, _ = shape

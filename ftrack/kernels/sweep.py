@@ -141,7 +141,7 @@ def _write_row(numbers, shape, places, table, chosen, spans, i, result):
     _clear_highest(numbers, shape, places, chosen.shape[0] * size)
 
 
-@inner
+@shared
 def _advance(numbers, shape, places, table, nodes, i, part):
     """Work through row ``i`` of the blocks of a cell at one part of the offsets."""
     side, step, _, columns, panels, vectors, bands, group, _, _ = shape
