@@ -11,7 +11,10 @@ from ftrack.pairs import Pair
 from ftrack.tiling import BATCH
 
 IMAGES = 24
-"""Images of a tile that are in memory at a time; the pairs of a batch that need more are measured one group after another."""
+"""Images of a tile that are in memory at a time, at the most; pairs of a batch that need more are measured one group after another."""
+
+FEWER = (16, 12, 8, 6)
+"""Limits that are taken instead where larger tiles then fit into the memory of the workers."""
 
 SIDE = 8
 """Neighbouring references and secondaries whose pairs follow each other: a batch is about one such square of pairs."""
@@ -58,9 +61,9 @@ def group_pairs(pairs: Sequence[Pair], most: int) -> tuple[tuple[int, ...], ...]
     return tuple(reversed(groups))
 
 
-def groups_of(pairs: Sequence[Pair]) -> tuple[tuple[int, ...], ...]:
-    """Return the numbers of the pairs of a batch in groups whose images are in memory together."""
-    return group_pairs(pairs, IMAGES)
+def limits() -> tuple[int, ...]:
+    """Return how many images may be in memory together, the most first."""
+    return (IMAGES, *(limit for limit in FEWER if limit < IMAGES))
 
 
 def images_in(pairs: Sequence[Pair]) -> set[str]:

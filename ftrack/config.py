@@ -100,7 +100,7 @@ class ClusterSettings(Settings):
 class RunSettings(Settings):
     """How the work is cut."""
 
-    tile: int = option(512, "side of the area that one task measures, rounded down to whole nodes", unit="px", ge=32, le=8192)
+    tile: int = option(512, "side of a chunk of the cube, rounded down to whole nodes; a task takes one or more", unit="px", ge=32, le=8192)
     keep_motion: bool = option(False, "keep displacement in pixels, in OUTPUT.run/motion, when the cube is finished")
 
 

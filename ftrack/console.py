@@ -81,6 +81,8 @@ def show_plan(plan: Mapping[str, Any], *, as_json: bool = False) -> None:
         _several(plan["batches"], "batch of pairs", "batches of pairs"),
         _several(plan["waves"], "wave"),
     )
+    joined = f", {plan['joined']} x {plan['joined']} at most are measured as one" if plan["joined"] > 1 else ""
+    tile = f"a tile is {plan['tile']} px{joined}"
     days = f"{shortest:.4g} days" if shortest == longest else f"{shortest:.4g} to {longest:.4g} days"
     lines = {
         "images": f"{plan['images']} ({_several(plan['scenes'], 'scene')}), {plan['first_date']} to {plan['last_date']}",
@@ -88,7 +90,7 @@ def show_plan(plan: Mapping[str, Any], *, as_json: bool = False) -> None:
         "area": size,
         "nodes": f"{columns:,} x {rows:,}, every {grid['node_spacing']:g} m ({grid['spacing']} px)",
         "vectors": f"{plan['vectors']:,}",
-        "blocks": f"{plan['blocks']:,} ({', '.join(cut)}; a tile is {plan['tile']} px)",
+        "blocks": f"{plan['blocks']:,} ({', '.join(cut)}; {tile})",
         "workers": f"{workers['number']}, each with {_several(workers['threads'], 'thread')} and {format_bytes(workers['memory'])}",
         "memory": f"{format_bytes(memory['block'])} a block, {format_bytes(memory['worker'])} a worker",
         "to read": f"{format_bytes(plan['bytes_to_read'])} of pixels before compression",

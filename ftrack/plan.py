@@ -12,11 +12,12 @@ from importlib.metadata import version
 from typing import Any
 
 from ftrack.append import Part, new_pairs, published_plan, read_published, why_not
-from ftrack.batches import groups_of, images_in, order_pairs
+from ftrack.batches import IMAGES, group_pairs, images_in, limits, order_pairs
 from ftrack.cleaning import clean_halo
 from ftrack.config import Workflow
+from ftrack.cutting import Grouping, Needs, choose_cut
 from ftrack.errors import Stop
-from ftrack.forecast import Forecast, forecast, wave_side, worker_memory
+from ftrack.forecast import Forecast, forecast, worker_memory
 from ftrack.grid import Grid, node_grid, nodes_on
 from ftrack.lattice import choose_grid, scene_bytes
 from ftrack.match import found_by, halo_with, margin_of
@@ -54,6 +55,10 @@ class Plan:
         Largest component of the expected velocity, m/yr.
     wave_side : int
         Largest number of tiles along the side of a wave.
+    joined : int
+        Largest number of tiles along the side of what one task measures.
+    images : int
+        Most images that are in memory together.
     bytes_to_read : int
         Bytes of source pixels, halos included, before compression.
     versions : mapping
@@ -68,6 +73,8 @@ class Plan:
     grid: Grid
     fastest: float = 0.0
     wave_side: int = 1
+    joined: int = 1
+    images: int = IMAGES
     bytes_to_read: int = 0
     versions: Mapping[str, str] = field(default_factory=dict, compare=False)
     earlier: tuple[Part, ...] = ()
@@ -94,7 +101,8 @@ class Plan:
     def tiling(self) -> Tiling:
         """How nodes and pairs are cut into blocks."""
         s = self.workflow.matcher.spacing
-        return Tiling(s, self.grid.height // s, self.grid.width // s, self.workflow.run.tile // s, len(self.pairs), self.parts)
+        rows, columns, tile = self.grid.height // s, self.grid.width // s, self.workflow.run.tile // s
+        return Tiling(s, rows, columns, tile, len(self.pairs), self.parts, self.joined)
 
     @property
     def parts(self) -> tuple[int, ...]:
@@ -145,7 +153,7 @@ class Plan:
     def groups_of(self, batch: int) -> tuple[tuple[Pair, ...], ...]:
         """Return the pairs of a batch in groups whose images are in memory together."""
         pairs = self.pairs_of(batch)
-        return tuple(tuple(pairs[number] for number in group) for group in groups_of(pairs))
+        return tuple(tuple(pairs[number] for number in group) for group in group_pairs(pairs, self.images))
 
     def scenes_in(self, pairs: Sequence[Pair]) -> tuple[Scene, ...]:
         """Return the scenes of the images of some pairs."""
@@ -154,9 +162,12 @@ class Plan:
     @cached_property
     def forecast(self) -> Forecast:
         """What the run will need."""
-        batches = range(self.tiling.first_batch, self.tiling.batches)
-        images = max(len(images_in(group)) for batch in batches for group in self.groups_of(batch))
-        return forecast(self.tiling, images, self.wave_side, (self.reach, self.margin), found_by(self.workflow.matcher))
+        return forecast(self.tiling, _grouped(self).images, self.wave_side, self.needs[:2], self.needs.found)
+
+    @property
+    def needs(self) -> Needs:
+        """What is needed around a node."""
+        return Needs(self.reach, self.margin, found_by(self.workflow.matcher))
 
 
 def make_plan(workflow: Workflow, scenes: Iterable[Scene] | None = None) -> Plan:
@@ -193,9 +204,9 @@ def make_plan(workflow: Workflow, scenes: Iterable[Scene] | None = None) -> Plan
     plan = replace(plan, fastest=largest_speed(read_prior(workflow.prior, node_grid(grid, around))))
     stable_nodes(workflow.stable, plan.nodes)
     workers = size_workers(workflow.cluster)
-    plan = replace(
-        plan, wave_side=wave_side(plan.tiling, plan.forecast.images, (plan.reach, plan.margin), workers, found_by(workflow.matcher))
-    )
+    groupings = [_grouped(replace(plan, images=limit)) for limit in limits()]
+    cut = choose_cut(plan.tiling, groupings, plan.needs, workers)
+    plan = replace(plan, wave_side=cut.side, joined=cut.joined, images=cut.limit)
     refuse_oversize(plan.forecast, workers)
     refuse_full_disk(workflow.output, plan.forecast)
     return replace(plan, bytes_to_read=_bytes_to_read(plan))
@@ -245,6 +256,13 @@ def package_versions() -> dict[str, str]:
     return {name: version(name) for name in PACKAGES}
 
 
+def _grouped(plan: Plan) -> Grouping:
+    """Return what comes of the plan's limit of images."""
+    batches = range(plan.tiling.first_batch, plan.tiling.batches)
+    counts = [len(images_in(group)) for batch in batches for group in plan.groups_of(batch)]
+    return Grouping(plan.images, max(counts), sum(counts) / len(batches))
+
+
 def _bytes_to_read(plan: Plan) -> int:
     """Return the bytes of source pixels, before compression, that all waves read."""
     windows = [wave_window(plan.tiling, wave, plan.reach, plan.margin) for wave in plan.waves if wave.batch == plan.tiling.first_batch]
@@ -282,6 +300,7 @@ def describe(plan: Plan) -> dict[str, Any]:
             "node_spacing": tiling.spacing * plan.grid.resolution,
         },
         "tile": tiling.tile * tiling.spacing,
+        "joined": tiling.joined,
         "tiles": tiling.tile_rows * tiling.tile_columns,
         "batches": tiling.batches - tiling.first_batch,
         "blocks": ahead.tasks,
@@ -311,6 +330,8 @@ def write_plan(plan: Plan) -> str:
         "grid": asdict(plan.grid),
         "fastest": plan.fastest,
         "wave_side": plan.wave_side,
+        "joined": plan.joined,
+        "images": plan.images,
         "bytes_to_read": plan.bytes_to_read,
         "pairs": [
             {**asdict(pair), "reference_time": pair.reference_time.isoformat(), "secondary_time": pair.secondary_time.isoformat()}
@@ -341,6 +362,8 @@ def read_plan(text: str, where: str = "plan.json") -> Plan:
             grid=Grid(**values["grid"]),
             fastest=values["fastest"],
             wave_side=values["wave_side"],
+            joined=values.get("joined", 1),
+            images=values.get("images", IMAGES),
             bytes_to_read=values["bytes_to_read"],
             versions=values["versions"],
             earlier=tuple(Part(*part) for part in values.get("earlier", [])),

@@ -14,7 +14,7 @@ import tenacity
 import xarray as xr
 from dask.delayed import delayed
 
-from ftrack.batches import groups_of
+from ftrack.batches import group_pairs
 from ftrack.cube import read_block, write_block
 from ftrack.errors import Retry
 from ftrack.grid import Grid, grid_of, node_grid
@@ -137,7 +137,7 @@ def measure_wave(plan: Plan, wave: Wave, numbers: Sequence[int]) -> da.Array:
     """
     window = wave_window(plan.tiling, wave, plan.reach, plan.margin)
     pairs = [plan.pairs_of(wave.batch)[number] for number in numbers]
-    groups = groups_of(pairs)
+    groups = group_pairs(pairs, plan.images)
     parts = [_measure(plan, [pairs[k] for k in group], window) for group in groups]
     measured = da.concatenate(parts, axis=1).rechunk({1: -1})
     places = np.argsort(np.concatenate(groups))
@@ -145,6 +145,7 @@ def measure_wave(plan: Plan, wave: Wave, numbers: Sequence[int]) -> da.Array:
         measured = measured.map_blocks(np.take, places, axis=1, dtype=measured.dtype)
     height, width = measured.shape[2:]
     inside: da.Array = measured[:, :, window.margin : height - window.margin, window.margin : width - window.margin]
+    inside = inside.rechunk({2: window.tiles[0], 3: window.tiles[1]})
     assert inside.numblocks == (1, 1, wave.height, wave.width), f"wave {wave} has chunks {inside.chunks}"
     return inside
 

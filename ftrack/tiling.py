@@ -17,6 +17,7 @@ class Tiling(NamedTuple):
 
     ``parts`` are the numbers of pairs that earlier runs have published and that are not touched any more. The pairs of a part
     begin with a batch of their own, so that the last batch of the part before it may be followed by places without a pair.
+    ``joined`` by ``joined`` neighbouring tiles are measured as one: what lies around a tile is then measured less often.
     """
 
     spacing: int
@@ -25,6 +26,7 @@ class Tiling(NamedTuple):
     tile: int
     pairs: int
     parts: tuple[int, ...] = ()
+    joined: int = 1
 
     @property
     def tile_rows(self) -> int:
@@ -102,11 +104,13 @@ class WaveWindow(NamedTuple):
     rows, columns : slice
         Pixels of the image grid, which may reach beyond it.
     chunks : (tuple of int, tuple of int)
-        Chunks of these pixels along y and x: one per tile, the outer ones carry the halo.
+        Chunks of these pixels along y and x: one for the tiles that are joined, the outer ones carry the halo.
     nodes : Nodes
         The nodes of the wave's tiles and of the margin around them, relative to these pixels.
     margin : int
         Nodes around the tiles.
+    tiles : (tuple of int, tuple of int)
+        Nodes of every tile along y and x.
     """
 
     rows: slice
@@ -114,6 +118,7 @@ class WaveWindow(NamedTuple):
     chunks: tuple[tuple[int, ...], tuple[int, ...]]
     nodes: Nodes
     margin: int
+    tiles: tuple[tuple[int, ...], tuple[int, ...]]
 
 
 def pair_ranges(parts: Sequence[int], chunk: int) -> tuple[tuple[int, int], ...]:
@@ -147,19 +152,20 @@ def blocks_of(tiling: Tiling) -> tuple[Block, ...]:
 
 
 def waves_of(tiling: Tiling, side: int) -> tuple[Wave, ...]:
-    """Return waves of at most ``side`` by ``side`` tiles, all about as large, that hold every block once."""
+    """Return waves of at most ``side`` by ``side`` tiles, all about as large, that hold every block once and part no joined tiles."""
     return tuple(
         Wave(batch, row, column, height, width)
         for batch in range(tiling.first_batch, tiling.batches)
-        for row, height in _steps(tiling.tile_rows, side)
-        for column, width in _steps(tiling.tile_columns, side)
+        for row, height in _steps(tiling.tile_rows, side, tiling.joined)
+        for column, width in _steps(tiling.tile_columns, side, tiling.joined)
     )
 
 
-def _steps(count: int, side: int) -> Iterator[tuple[int, int]]:
-    """Return where steps of at most ``side`` begin and how long they are, the longest first."""
-    steps = -(-count // side)
-    edges = [-(-count * step // steps) for step in range(steps + 1)]
+def _steps(count: int, side: int, joined: int) -> Iterator[tuple[int, int]]:
+    """Return where steps of at most ``side`` begin and how long they are, the longest first; ``joined`` divides all but the last."""
+    units = -(-count // joined)
+    steps = -(-units // max(1, side // joined))
+    edges = [min(count, joined * -(-units * step // steps)) for step in range(steps + 1)]
     return ((start, stop - start) for start, stop in pairwise(edges))
 
 
@@ -189,30 +195,41 @@ def wave_window(tiling: Tiling, wave: Wave, reach: int, margin: int) -> WaveWind
         Nodes needed around a tile by outlier detection and filling.
     """
     pad = -(-reach // tiling.spacing) * tiling.spacing
-    rows, y_chunks, height = _axis(tiling, wave.row, wave.height, tiling.rows, (pad, margin))
-    columns, x_chunks, width = _axis(tiling, wave.column, wave.width, tiling.columns, (pad, margin))
-    nodes = Nodes(tiling.spacing, pad, pad, height, width)
-    return WaveWindow(rows, columns, (y_chunks, x_chunks), nodes, margin)
+    rows, y_chunks, high = _axis(tiling, wave.row, wave.height, tiling.rows, (pad, margin))
+    columns, x_chunks, wide = _axis(tiling, wave.column, wave.width, tiling.columns, (pad, margin))
+    nodes = Nodes(tiling.spacing, pad, pad, sum(high) + 2 * margin, sum(wide) + 2 * margin)
+    return WaveWindow(rows, columns, (y_chunks, x_chunks), nodes, margin, (high, wide))
 
 
-def _axis(tiling: Tiling, first: int, count: int, size: int, around: tuple[int, int]) -> tuple[slice, tuple[int, ...], int]:
+def _axis(tiling: Tiling, first: int, count: int, size: int, around: tuple[int, int]) -> tuple[slice, tuple[int, ...], tuple[int, ...]]:
     pad, margin = around
     s = tiling.spacing
     starts = [tile * tiling.tile for tile in range(first, first + count)]
-    sizes = [min(tiling.tile, size - start) for start in starts]
+    sizes = tuple(min(tiling.tile, size - start) for start in starts)
     outer = margin * s + pad
-    chunks = [n * s for n in sizes]
+    chunks = [s * sum(sizes[k : k + tiling.joined]) for k in range(0, count, tiling.joined)]
     chunks[0] += outer
     chunks[-1] += outer
     pixels = slice(starts[0] * s - outer, (starts[-1] + sizes[-1]) * s + outer)
-    return pixels, tuple(chunks), sum(sizes) + 2 * margin
+    return pixels, tuple(chunks), sizes
 
 
 def wave_pixels(tiling: Tiling, side: int, reach: int, margin: int) -> int:
     """Return how many pixels of one image the largest wave of ``side`` by ``side`` tiles reads."""
-    (_, height), (_, width) = next(_steps(tiling.tile_rows, side)), next(_steps(tiling.tile_columns, side))
-    window = wave_window(tiling, Wave(0, 0, 0, height, width), reach, margin)
+    window = wave_window(tiling, Wave(0, 0, 0, *_largest(tiling, side)), reach, margin)
     return sum(window.chunks[0]) * sum(window.chunks[1])
+
+
+def wave_tiles(tiling: Tiling, side: int) -> int:
+    """Return how many tiles, joined ones counted as one, the largest wave of ``side`` by ``side`` tiles has."""
+    height, width = _largest(tiling, side)
+    return -(-height // tiling.joined) * -(-width // tiling.joined)
+
+
+def _largest(tiling: Tiling, side: int) -> tuple[int, int]:
+    """Return the tiles along y and x of the largest wave."""
+    (_, height), (_, width) = (next(_steps(count, side, tiling.joined)) for count in (tiling.tile_rows, tiling.tile_columns))
+    return height, width
 
 
 def snap_to_nodes(grid: Grid, spacing: int) -> Grid:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ftrack.batches import IMAGES, group_pairs, groups_of, images_in, order_pairs
+from ftrack.batches import IMAGES, group_pairs, images_in, order_pairs
 from ftrack.labels import unique_mid_date
 from ftrack.pairs import Pair
 from ftrack.tiling import BATCH
@@ -33,7 +33,7 @@ def orbit(name: str, offset: float, longest: float, days: int = 365, repeat: int
 def reads(pairs: Sequence[Pair]) -> list[tuple[int, int]]:
     """Return for every batch of pairs how many images are read, and how many there are."""
     batches = [pairs[start : start + BATCH] for start in range(0, len(pairs), BATCH)]
-    return [(sum(len(images_in([b[k] for k in group])) for group in groups_of(b)), len(images_in(b))) for b in batches]
+    return [(sum(len(images_in([b[k] for k in group])) for group in group_pairs(b, IMAGES)), len(images_in(b))) for b in batches]
 
 
 @pytest.mark.parametrize(("longest", "most"), [(5, 1.1), (60, 3.2), (365, 13.5)])
@@ -71,4 +71,4 @@ def test_groups_hold_every_pair_once_and_few_images(spans: list[tuple[int, int]]
 def test_a_batch_whose_images_fit_is_one_group() -> None:
     pairs = orbit("a", 0, 60)[:BATCH]
     assert len(images_in(pairs)) <= IMAGES
-    assert [sorted(group) for group in groups_of(pairs)] == [list(range(BATCH))]
+    assert [sorted(group) for group in group_pairs(pairs, IMAGES)] == [list(range(BATCH))]

@@ -77,7 +77,7 @@ def test_a_task_that_kills_its_worker_fails_with_advice() -> None:
 
 
 def test_workers_that_are_too_small_are_refused(client: Client) -> None:
-    small = Forecast(images=1, block_memory=2**20, wave_memory=0, vectors=0, stored=0, tasks=0)
+    small = Forecast(images=1, block_memory=2**20, wave_memory=0, tile_memory=0, tiles=0, vectors=0, stored=0, tasks=0)
     assert refuse_workers(client, small) == 2
     with pytest.raises(Stop, match=r"take larger workers, fewer threads, or a smaller run\.tile"):
         refuse_workers(client, small._replace(block_memory=2**50))

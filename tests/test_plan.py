@@ -13,18 +13,10 @@ import pytest
 from small_run import SHAPE, make_archive, make_workflow
 
 from ftrack.batches import IMAGES
-from ftrack.config import SceneSettings, Workflow
+from ftrack.config import Workflow
 from ftrack.errors import Stop
-from ftrack.forecast import LARGEST_SIDE, forecast, wave_side, worker_memory
-from ftrack.grid import Grid
-from ftrack.match import found_by
-from ftrack.plan import Plan, describe, make_plan, read_plan, write_plan
-from ftrack.refuse import refuse_oversize
+from ftrack.plan import describe, make_plan, read_plan, write_plan
 from ftrack.scenes import find_scenes
-from ftrack.tiling import BATCH, Tiling
-from ftrack.workers import Workers
-
-GRID = Grid(crs="EPSG:32622", resolution=10.0, left=500_000.0, top=7_700_000.0, height=5120, width=5120)
 
 
 @pytest.fixture(scope="module")
@@ -180,37 +172,6 @@ def test_a_full_disk_is_refused(workflow: Callable[..., Workflow], monkeypatch: 
         make_plan(workflow())
 
 
-def test_waves_are_as_large_as_memory_allows() -> None:
-    tiling = Tiling(8, 640, 640, 64, 64)
-    sides = [wave_side(tiling, images, (50, 6), Workers(2, 1, 4 * 2**30)) for images in (2, 20, 40, 200)]
-    assert sides == sorted(sides, reverse=True)
-    assert sides[0] == LARGEST_SIDE and sides[-1] == 1
-    assert wave_side(tiling, 10, (50, 6), Workers(1, 1, 2**28)) < wave_side(tiling, 10, (50, 6), Workers(8, 1, 2**33))
-
-
-def test_a_worker_of_two_gib_takes_a_batch_of_images_in_tiles_of_512_px() -> None:
-    plan = Plan(workflow=Workflow(scenes=SceneSettings(catalog="items.json", asset="nir")), scenes=(), pairs=(), grid=GRID)
-    tiling, around, small = Tiling(8, 640, 640, 64, BATCH), (plan.reach, plan.margin), Workers(1, 1, 2 * 2**30)
-    stages = found_by(plan.workflow.matcher)
-    side = wave_side(tiling, IMAGES, around, small, stages)
-    refuse_oversize(forecast(tiling, IMAGES, side, around, stages), small)
-    with pytest.raises(Stop, match="a worker needs"):
-        refuse_oversize(forecast(tiling._replace(tile=256), IMAGES, 1, around, stages), small)
-
-
-def test_a_wave_of_several_tiles_is_shared_by_the_workers() -> None:
-    ahead = forecast(Tiling(8, 640, 640, 64, BATCH), IMAGES, 2, (60, 6))
-    alone, shared = worker_memory(ahead, 1, 1), worker_memory(ahead, 4, 1)
-    assert alone - shared == pytest.approx(0.75 * ahead.wave_memory, abs=1)
-    assert worker_memory(ahead, 4, 2) - shared == ahead.block_memory
-
-
-def test_memory_does_not_grow_with_the_area_or_the_years() -> None:
-    small, large = Tiling(8, 200, 200, 64, BATCH), Tiling(8, 2000, 2000, 64, 100 * BATCH)
-    memory = [forecast(tiling, 24, 1, (60, 6)).block_memory for tiling in (small, large)]
-    assert memory[0] == memory[1]
-
-
 def test_a_wide_search_takes_memory(workflow: Callable[..., Workflow]) -> None:
     narrow, wide = (make_plan(workflow(matcher={"search_radius": r}, run={"tile": 256})).forecast for r in (5, 64))
     assert wide.block_memory - narrow.block_memory > 32 * 24 * 129**2
@@ -224,6 +185,13 @@ def test_memory_does_not_grow_with_the_number_of_scenes(tmp_path: Path) -> None:
     assert [len(plan.scenes) for plan in plans] == [70, 140]
     assert [plan.forecast.images for plan in plans] == [IMAGES, IMAGES]
     assert plans[0].forecast.block_memory == plans[1].forecast.block_memory
+
+
+def test_plans_of_earlier_versions_are_read(workflow: Callable[..., Workflow]) -> None:
+    values = json.loads(write_plan(make_plan(workflow())))
+    del values["joined"], values["images"]
+    old = read_plan(json.dumps(values))
+    assert (old.joined, old.images) == (1, IMAGES)
 
 
 def test_frozen_items_hold_no_signatures(workflow: Callable[..., Workflow], listing: Path, tmp_path: Path) -> None:
@@ -247,11 +215,3 @@ def test_batches_hold_the_pairs_in_order(tmp_path: Path) -> None:
     assert {scene.image_id for scene in plan.scenes_in(plan.pairs_of(1))} == named
     for batch in range(2):
         assert np.all(np.diff([pair.mid_date.timestamp() for pair in plan.pairs_of(batch)]) >= 0)
-
-
-def test_memory_of_a_block_and_a_wave_holds_what_the_first_stage_finds() -> None:
-    tiling = Tiling(8, 640, 640, 64, BATCH)
-    one, two = (forecast(tiling, IMAGES, 2, (60, 6), found) for found in ((0, 0), (15, 20)))
-    assert two.block_memory - one.block_memory == 15 * BATCH * 4 * (64 + 12 + 40) ** 2
-    assert two.wave_memory - one.wave_memory == 15 * BATCH * 4 * (128 + 12 + 40) ** 2
-    assert two.stored == one.stored

@@ -114,18 +114,30 @@ def test_a_run_gives_what_the_steps_give_by_hand(reference: Path, listing: Path,
 def test_tiles_and_waves_do_not_change_a_number(
     reference: Path, listing: Path, rock: Path, client: Client, tmp_path: Path, tile: int, side: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ftrack.forecast.LARGEST_SIDE", side)
+    monkeypatch.setattr("ftrack.cutting.LARGEST_SIDE", side)
     plan = make_plan(make_workflow(listing, tmp_path / "cube.zarr", run={"tile": tile}, stable={"area": str(rock)}))
     assert max(max(wave.height, wave.width) for wave in plan.waves) <= side
     assert run_plan(plan, client).published
     xr.testing.assert_equal(values_of(tmp_path / "cube.zarr"), values_of(reference))
 
 
+def test_tiles_that_are_measured_as_one_do_not_change_a_number(
+    reference: Path, listing: Path, rock: Path, client: Client, tmp_path: Path
+) -> None:
+    made = make_plan(make_workflow(listing, tmp_path / "cube.zarr", run={"tile": 64}, stable={"area": str(rock)}))
+    plan = replace(made, wave_side=3, joined=2)
+    assert {(wave.height, wave.width) for wave in plan.waves} == {(2, 2), (1, 2)}
+    assert len(plan.blocks) == 12
+    assert run_plan(plan, client).published
+    xr.testing.assert_equal(values_of(tmp_path / "cube.zarr"), values_of(reference))
+    assert xr.open_zarr(tmp_path / "cube.zarr")["vx"].encoding["chunks"] == (64, 8, 8)
+
+
 def test_a_node_at_the_edge_of_a_wave_sees_all_that_it_needs(
     listing: Path, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def measured(tile: int, side: int) -> xr.Dataset:
-        monkeypatch.setattr("ftrack.forecast.LARGEST_SIDE", side)
+        monkeypatch.setattr("ftrack.cutting.LARGEST_SIDE", side)
         bare = {"outliers": {"passes": 0}, "fill": {"min_neighbours": 0}, "matcher": {"search_radius": 7}, "pairs": {"max_days": 5}}
         plan = make_plan(make_workflow(listing, tmp_path / f"{tile}.zarr", run={"tile": tile}, **bare))
         assert plan.margin == 0
@@ -171,7 +183,7 @@ def test_a_prior_that_varies_gives_the_same_cube_in_any_waves(
             raster.write(speed.astype(np.float32), 1)
 
     def measured(tile: int) -> xr.Dataset:
-        monkeypatch.setattr("ftrack.forecast.LARGEST_SIDE", 1)
+        monkeypatch.setattr("ftrack.cutting.LARGEST_SIDE", 1)
         prior = {"vx": str(tmp_path / "vx.tif"), "vy": str(tmp_path / "vy.tif")}
         workflow = make_workflow(listing, tmp_path / f"{tile}.zarr", run={"tile": tile}, prior=prior, pairs={"max_days": 5})
         assert run_plan(make_plan(workflow), client).published
@@ -219,7 +231,7 @@ def test_progress_is_told_block_by_block(listing: Path, client: Client, tmp_path
 def test_the_next_wave_is_sent_before_the_last_one_has_ended(
     listing: Path, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ftrack.forecast.LARGEST_SIDE", 3)
+    monkeypatch.setattr("ftrack.cutting.LARGEST_SIDE", 3)
     plan = make_plan(make_workflow(listing, tmp_path / "cube.zarr", run={"tile": 64}))
     made: list[int] = []
     told: list[tuple[int, int]] = []

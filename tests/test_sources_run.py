@@ -31,7 +31,7 @@ def client() -> Iterator[Client]:
 @pytest.fixture(autouse=True)
 def many_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every tile read for itself, so that much is asked for."""
-    monkeypatch.setattr("ftrack.forecast.LARGEST_SIDE", 1)
+    monkeypatch.setattr("ftrack.cutting.LARGEST_SIDE", 1)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from rasterio.windows import Window
@@ -38,11 +40,10 @@ def test_every_image_is_read_once_in_a_wave(plan: Plan, monkeypatch: pytest.Monk
     assert min(min(size) for _, *size in windows) > 192
 
 
-def test_groups_of_images_come_back_in_the_order_of_the_pairs(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_groups_of_images_come_back_in_the_order_of_the_pairs(plan: Plan) -> None:
     numbers = (7, 2, 5, 0)
     whole = measure_wave(plan, plan.waves[0], numbers).compute(scheduler="synchronous")
-    monkeypatch.setattr("ftrack.batches.IMAGES", 3)
-    few = measure_wave(plan, plan.waves[0], numbers).compute(scheduler="synchronous")
+    few = measure_wave(replace(plan, images=3), plan.waves[0], numbers).compute(scheduler="synchronous")
     one = measure_wave(plan, plan.waves[0], numbers[1:2]).compute(scheduler="synchronous")
     np.testing.assert_array_equal(few, whole)
     np.testing.assert_array_equal(one[:, 0], whole[:, 1])

@@ -17,6 +17,7 @@ tilings = st.builds(
     tile=st.integers(3, 20),
     pairs=st.integers(1, 200),
     parts=st.just(()),
+    joined=st.integers(1, 3),
 )
 
 
@@ -34,10 +35,15 @@ def test_blocks_partition_the_nodes_and_equal_whole_chunks(tiling: Tiling) -> No
 
 @given(tilings, st.integers(1, 5))
 def test_waves_are_about_as_large_and_hold_every_block_once(tiling: Tiling, side: int) -> None:
+    side = max(side, tiling.joined)
     waves = waves_of(tiling, side)
-    for lengths in ([wave.height for wave in waves], [wave.width for wave in waves]):
+    for starts, lengths in (
+        ([wave.row for wave in waves], [wave.height for wave in waves]),
+        ([wave.column for wave in waves], [wave.width for wave in waves]),
+    ):
         assert max(lengths) <= side
-        assert max(lengths) - min(lengths) <= 1
+        assert max(lengths) - min(lengths) <= 2 * tiling.joined - 1
+        assert all(start % tiling.joined == 0 for start in starts)
     blocks = [block for wave in waves for block in wave.blocks]
     assert len(blocks) == len(set(blocks))
     assert set(blocks) == set(blocks_of(tiling))
@@ -55,13 +61,18 @@ def test_a_wave_window_gives_every_tile_its_halo(tiling: Tiling, side: int, reac
         assert window.nodes.row >= reach
         assert sum(window.chunks[0]) - 1 - window.nodes.rows[-1] >= reach - 1
         ends = np.cumsum(window.chunks[0])
-        for number, row in enumerate(range(wave.row, wave.row + wave.height)):
-            own = region_of(tiling, blocks_of(tiling)[0]._replace(row=row)).rows
-            start = ends[number] - window.chunks[0][number]
-            inside = [n for n, p in zip(node_rows, window.nodes.rows, strict=True) if start <= p < ends[number]]
-            first = own.start - (margin if number == 0 else 0)
-            last = own.stop + (margin if number == wave.height - 1 else 0)
+        parts = [
+            range(row, min(row + tiling.joined, wave.row + wave.height)) for row in range(wave.row, wave.row + wave.height, tiling.joined)
+        ]
+        for number, (part, end) in enumerate(zip(parts, ends, strict=True)):
+            own = [region_of(tiling, blocks_of(tiling)[0]._replace(row=row)).rows for row in part]
+            start = end - window.chunks[0][number]
+            inside = [n for n, p in zip(node_rows, window.nodes.rows, strict=True) if start <= p < end]
+            first = own[0].start - (margin if number == 0 else 0)
+            last = own[-1].stop + (margin if number == len(parts) - 1 else 0)
             assert inside == list(range(first, last))
+        own = [region_of(tiling, block).rows for block in wave.blocks if block.column == wave.column]
+        assert window.tiles[0] == tuple(part.stop - part.start for part in own)
 
 
 @given(tilings, st.integers(1, 4), st.integers(0, 70), st.integers(0, 6))
