@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ftrack.kernels.deform import BEFORE, DERIVATIVE, FRACTIONS, KEPT_BETWEEN, REACH, TAPS, WEIGHTS
+from ftrack.kernels.deform import BEFORE, DERIVATIVE, FRACTIONS, KEPT_BETWEEN, REACH, SLOPES, TABLE, TAPS, WEIGHTS
 from ftrack.kernels.normal import PLANES, sum_blocks
 
 
@@ -75,7 +75,7 @@ def summed(
     """Sum the blocks of two images into an array that is filled with ``before``."""
     out = np.full((used[0].size, used[1].size, PLANES), before)
     both = tuple(np.ascontiguousarray(image, np.float32) for image in images)
-    sum_blocks(both, corner, field.astype(np.float32), place, (WEIGHTS.reshape(-1), KEPT_BETWEEN), used, even, side, out)
+    sum_blocks(both, corner, field.astype(np.float32), place, (TABLE.reshape(-1), KEPT_BETWEEN), used, even, side, out)
     return out
 
 
@@ -85,17 +85,22 @@ def factors_of_block(
     """Return pixels, gradients and what was drawn back of one block, in float64; NaN where one of them is not known."""
     steps = [round(part * FRACTIONS) for part in moved]
     (dx, x_rest), (dy, y_rest) = (divmod(step, FRACTIONS) for step in steps)
-    wide = side + 2 * REACH
-    reference = window(images[0], top - REACH, left - REACH, wide)
-    pixels = window(images[1], top + dy - REACH - BEFORE, left + dx - REACH - BEFORE, wide + TAPS - 1)
-    along = sum(weight * pixels[:, k : k + wide] for k, weight in enumerate(WEIGHTS[x_rest].astype(float)))
-    warped = sum(weight * along[k : k + wide] for k, weight in enumerate(WEIGHTS[y_rest].astype(float)))
-    mean, middle = 0.5 * (reference + warped), slice(REACH, REACH + side)
-    x, y = np.zeros((2, side, side))
+    reference = window(images[0], top - REACH, left - REACH, side + 2 * REACH)
+    pixels = window(images[1], top + dy - BEFORE, left + dx - BEFORE, side + TAPS - 1)
+    values, slopes = (np.stack([table[rest].astype(float) for rest in (y_rest, x_rest)]) for table in (WEIGHTS, SLOPES))
+    warped = interpolated(pixels, values[0], values[1])
+    middle = slice(REACH, REACH + side)
+    x, y = 0.5 * interpolated(pixels, values[0], slopes[1]), 0.5 * interpolated(pixels, slopes[0], values[1])
     for k, weight in enumerate(DERIVATIVE, 1):
         after, before = (slice(REACH + way * k, REACH + way * k + side) for way in (1, -1))
-        x += weight * (mean[middle, after] - mean[middle, before])
-        y += weight * (mean[after, middle] - mean[before, middle])
-    factors = {"r": reference[middle, middle], "x": x, "y": y, "w": warped[middle, middle]}
+        x += 0.5 * weight * (reference[middle, after] - reference[middle, before])
+        y += 0.5 * weight * (reference[after, middle] - reference[before, middle])
+    factors = {"r": reference[middle, middle], "x": x, "y": y, "w": warped}
     known = np.isfinite(sum(factors.values()))
     return {name: np.where(known, part, np.nan) for name, part in factors.items()}
+
+
+def interpolated(pixels: np.ndarray, down: np.ndarray, along: np.ndarray) -> np.ndarray:
+    """Weigh as many pixels along each axis as there are weights."""
+    near = np.lib.stride_tricks.sliding_window_view(pixels, (down.size, along.size))
+    return np.einsum("ijkl,k,l->ij", near, down, along)

@@ -8,7 +8,7 @@ from numpy.polynomial import polynomial
 from oracles import factors_of_block
 from scipy import ndimage
 
-from ftrack.kernels.deform import BEFORE, FRACTIONS, KEPT_BETWEEN, NOISE_IN_DERIVATIVE, REACH, WEIGHTS
+from ftrack.kernels.deform import BEFORE, FRACTIONS, KEPT_BETWEEN, NOISE_IN_DERIVATIVE, REACH, SLOPES, WEIGHTS
 from ftrack.synthetic.texture import smooth_noise
 
 
@@ -39,6 +39,24 @@ def test_gradients_of_a_polynomial_of_sixth_degree_are_exact() -> None:
     along_x = polynomial.polygrid2d(inner, inner, polynomial.polyder(factors, axis=1)) * (at[1] - at[0])
     np.testing.assert_allclose(found["x"], along_x, atol=1e-9)
     np.testing.assert_allclose(found["y"], along_y, atol=1e-9)
+
+
+def test_weights_of_gradients_give_those_of_constants_and_slopes_exactly() -> None:
+    np.testing.assert_allclose(SLOPES.sum(1), 0.0, atol=1e-12)
+    np.testing.assert_allclose(SLOPES @ (np.arange(8) - BEFORE), 1.0, atol=1e-12)
+    np.testing.assert_allclose(SLOPES[:0:-1, ::-1], -SLOPES[1:], atol=1e-6)
+
+
+@pytest.mark.parametrize("moved", [(1.5, -2.25), (-0.3, 4.7), (3.0, -2.0)])
+def test_gradients_of_what_is_drawn_back_are_those_of_the_spline(moved: tuple[float, float]) -> None:
+    image, step = smooth_noise((110, 120), 2.0, 1), 1e-3
+    found = factors_of_block((np.zeros_like(image), image), 30, 40, 40, moved)
+    y, x = np.mgrid[:40, :40]
+    for name, way in (("x", (0.0, step)), ("y", (step, 0.0))):
+        after, before = (
+            ndimage.map_coordinates(image, [30 + y + moved[1] + s * way[0], 40 + x + moved[0] + s * way[1]], order=5) for s in (1, -1)
+        )
+        np.testing.assert_allclose(2 * found[name], (after - before) / (2 * step), rtol=0.0, atol=0.02)
 
 
 def test_white_noise_keeps_as_much_power_as_told() -> None:

@@ -25,6 +25,10 @@ NOISE_IN_DERIVATIVE = 2.0 * (45.0**2 + 9.0**2 + 1.0) / 3600.0
 """Sum of the squared weights: how much white noise adds to the mean squared gradient."""
 
 
+SHORT = 0.02
+"""Share of the power of waves that are as long as a pixel, beside those of a texture that is smoothed by a pixel."""
+
+
 def _tabulate() -> np.ndarray:
     """Return the cubic spline's response to one pixel, cut to ``TAPS`` pixels, at every fraction: float32 (FRACTIONS, TAPS).
 
@@ -39,7 +43,32 @@ def _tabulate() -> np.ndarray:
     return table
 
 
+def _differentiate(values: np.ndarray) -> np.ndarray:
+    """Return the weights that come nearest to the derivative of what ``values`` interpolate, at every fraction: (FRACTIONS, TAPS).
+
+    Both images' gradients must pass waves alike: at whole pixels these weights are the derivative itself. Elsewhere they differ from it
+    least for a smooth texture, and give that of a constant and of a slope exactly.
+    """
+    wave, at = np.linspace(0.0, np.pi, 257)[:, None], np.arange(TAPS) - BEFORE
+    steps = np.arange(1, REACH + 1)
+    derivative = 2j * np.sin(wave * steps) @ np.array(DERIVATIVE)
+    power = np.sqrt(np.exp(-np.square(wave)) + SHORT)
+    waves = power * np.exp(1j * wave * at)
+    wanted = derivative[:, None] * (waves @ values.astype(float).T)
+    exact, slope = np.array([np.ones(TAPS), at]), np.zeros((2, FRACTIONS))
+    slope[1] = 1.0
+    normal = np.block([[(waves.conj().T @ waves).real, exact.T], [exact, np.zeros((2, 2))]])
+    right = np.concatenate([(waves.conj().T @ wanted).real, slope])
+    table: np.ndarray = np.linalg.solve(normal, right)[:TAPS].T
+    return table
+
+
 WEIGHTS = _tabulate()
+
+SLOPES = _differentiate(WEIGHTS)
+
+TABLE = np.concatenate([WEIGHTS, SLOPES], axis=1, dtype=np.float32)
+"""Both, side by side: float32 (FRACTIONS, 2 * TAPS)."""
 
 KEPT_BETWEEN = np.square(WEIGHTS, dtype=float).sum(1)
 """White noise that is interpolated loses some of its power: none at whole pixels, a quarter half-way between two."""

@@ -45,13 +45,14 @@ def spread(builder: Any, number: Any, kind: Any = VECTOR) -> Any:
     """Repeat one number in all lanes of a vector."""
     undefined = ir.Constant(kind, ir.Undefined)
     single = builder.insert_element(undefined, number, ir.Constant(ir.IntType(32), 0))
-    return builder.shuffle_vector(single, undefined, ir.Constant(PLACES, [0] * LANES))
+    places = ir.VectorType(PLACES.element, kind.count)
+    return builder.shuffle_vector(single, undefined, ir.Constant(places, [0] * kind.count))
 
 
-def fma_of(builder: Any) -> Any:
+def fma_of(builder: Any, kind: Any = VECTOR) -> Any:
     """Return what multiplies two vectors and adds a third, rounding once."""
-    kind = ir.FunctionType(VECTOR, [VECTOR, VECTOR, VECTOR])
-    return cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32")
+    function = ir.FunctionType(kind, [kind, kind, kind])
+    return cgutils.get_or_insert_function(builder.module, function, f"llvm.fma.v{kind.count}f32")
 
 
 class Loop:

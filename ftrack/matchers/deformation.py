@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ftrack.kernels.choose import solve_nodes
-from ftrack.kernels.deform import KEPT_BETWEEN, REACH, WEIGHTS
+from ftrack.kernels.deform import KEPT_BETWEEN, REACH, TABLE
 from ftrack.kernels.layout import Layout
 from ftrack.kernels.normal import PLANES, sum_blocks
 from ftrack.kernels.smooth import bell, keep_coherent, smooth
@@ -158,7 +158,7 @@ def _solve(
     sums, usable = np.zeros((*layout.shape, PLANES)), np.empty(found.chosen.shape, np.bool_)
     solved = np.empty((FIELDS, *found.chosen.shape))
     wide, used = np.nan_to_num(field).astype(np.float32), (_used(layout, layout.rows), _used(layout, layout.columns))
-    place, tables = (start, start, spacing), (WEIGHTS.reshape(-1), KEPT_BETWEEN)
+    place, tables = (start, start, spacing), (TABLE.reshape(-1), KEPT_BETWEEN)
     sum_blocks(images[:2], images.corner, wide, place, tables, used, even, layout.side, sums)
     own = found._replace(status=found.status.copy(), chosen=found.chosen.copy())
     solve_nodes(sums, blocks, _cut(field, apron), own.peaks, limits, own.status, own.chosen, usable, solved)
