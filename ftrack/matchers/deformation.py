@@ -12,13 +12,16 @@ from typing import NamedTuple
 import numpy as np
 
 from ftrack.kernels.choose import solve_nodes
-from ftrack.kernels.deform import KEPT_BETWEEN, REACH, TABLE
+from ftrack.kernels.deform import KEPT_BETWEEN, TABLE
 from ftrack.kernels.layout import Layout
 from ftrack.kernels.normal import PLANES, sum_blocks
 from ftrack.kernels.smooth import bell, keep_coherent, smooth
 from ftrack.kernels.solve import FIELDS
 from ftrack.matchers.unbend import reach_of, unbend
 from ftrack.schema import Status
+
+Box = tuple[slice, slice]
+"""Rows and columns of nodes."""
 
 FIRST_WIDTH, FIRST_RADIUS = 0.25, 0.5
 """Width and radius of the Gaussian that smooths the peaks into a first field, in smallest chips."""
@@ -52,13 +55,18 @@ class Scales(NamedTuple):
     @property
     def margin(self) -> int:
         """Nodes that a node needs on every side."""
-        return self.ring + 2 * self.second + self.apron + self.follow
+        return self.ring + self.inside + self.follow
+
+    @property
+    def inside(self) -> int:
+        """Nodes around those that are solved along the second field, which have a say in it."""
+        return 2 * self.second + self.apron
 
 
 def scales_of(chip_sizes: tuple[int, ...], spacing: int) -> Scales:
     """Return how far neighbours matter."""
     smallest, largest = min(chip_sizes), max(chip_sizes)
-    lengths = (0.5 * largest + REACH, max(FIRST_RADIUS * smallest, 0.5 * largest), FIRST_RADIUS * smallest)
+    lengths = (0.5 * largest, max(FIRST_RADIUS * smallest, 0.5 * largest), FIRST_RADIUS * smallest)
     apron, first, second = (math.ceil(length / spacing) for length in lengths)
     return Scales(apron, first, second, reach_of(chip_sizes, spacing).margin)
 
@@ -112,21 +120,49 @@ def solve_tile(images: Images, layout: Layout, found: Peaked, limits: tuple[floa
         See ``ftrack.kernels.solve``; NaN in the margin.
     """
     spacing, smallest = layout.step * layout.side, int(layout.counts[0]) * layout.side
-    scales = scales_of(tuple(int(c) * layout.side for c in layout.counts), spacing)
-    width, inside = FIRST_WIDTH * smallest / spacing, 2 * scales.second + scales.apron
-    field = _field_of_peaks(found, spacing, bell(width, scales.first))
-    layout, found_in, around = _shrunk(layout, scales.ring), _within(found, scales.ring), scales.ring - scales.apron
-    first = _solve(images, layout, found_in, (_cut(field, around), EVEN[0]), scales.apron, limits)
-    field = _cut(field, scales.ring)
+    scales, width = scales_of(tuple(int(c) * layout.side for c in layout.counts), spacing), FIRST_WIDTH * smallest / spacing
+    solved = np.full((FIELDS, *found.chosen.shape), np.nan)
+    may, apron = ((found.status == Status.MEASURED) | (found.status == Status.AMBIGUOUS)).any(0), scales.apron
+    wide, inner = _box(may, scales.ring, 2 * apron), _box(may, scales.ring + scales.inside, apron)
+    if min(along.stop - along.start for along in inner) <= 0:
+        return solved
+    field = _field_of_peaks(_within(found, _grown(wide, scales.ring)), spacing, bell(width, scales.first))
+    there, around = _whole(field), scales.ring - apron
+    field, along = _taken(field, _grown(there, -scales.ring)), _taken(field, _grown(there, -around))
+    first = _solve(_begun(images, wide, scales.ring, spacing), _sized(layout, wide), _within(found, wide), (along, EVEN[0]), apron, limits)
     _sharpen(first.solved[:2].copy(), first.usable, bell(width, scales.second), field)
-    layout, (top, left) = _shrunk(layout, inside), images.corner
-    images = images._replace(corner=(top + inside * spacing, left + inside * spacing))
-    last = _solve(images, layout, _within(found_in, inside), (_cut(field, inside - scales.apron), EVEN[1]), scales.apron, limits)
-    together = last.usable & ~(np.abs(last.solved[:2] - _cut(first.solved[:2], inside)).max(0) > AGREED)
+    part, layout, given = _inside(inner, wide), _sized(layout, inner), _within(found, inner)
+    along = _taken(field, _grown(part, apron))
+    last = _solve(_begun(images, inner, scales.ring, spacing), layout, given, (along, EVEN[1]), apron, limits)
+    together = last.usable & ~(np.abs(last.solved[:2] - _taken(first.solved[:2], part)).max(0) > AGREED)
     _forget(last.found, last.usable & ~together, Status.DIVERGED)
-    unbend(last.sums, layout, _cut(field, inside), last.found.chosen, together, last.solved)
+    unbend(last.sums, layout, _taken(field, part), last.found.chosen, together, last.solved)
     _forget(last.found, together & (last.solved[2:4].max(0) > limits[1]), Status.ERROR_TOO_LARGE)
-    return _put_back(last, found, scales.ring + inside)
+    for whole, own in ((solved, last.solved), (found.status, last.found.status), (found.chosen, last.found.chosen)):
+        whole[..., *inner] = own
+    return solved
+
+
+def _box(may: np.ndarray, margin: int, beyond: int) -> Box:
+    """Return the nodes that have a margin and lie near to some that may be solved."""
+    spans = (np.flatnonzero(may.any(axis)) for axis in (1, 0))
+    rows, columns = (
+        slice(max(margin, int(at[0]) - beyond), min(count - margin, int(at[-1]) + 1 + beyond)) if at.size else slice(0, 0)
+        for at, count in zip(spans, may.shape, strict=True)
+    )
+    return rows, columns
+
+
+def _inside(box: Box, whole: Box) -> Box:
+    """Return where a box lies in one that holds it."""
+    rows, columns = (slice(one.start - all_of.start, one.stop - all_of.start) for one, all_of in zip(box, whole, strict=True))
+    return rows, columns
+
+
+def _begun(images: Images, box: Box, ring: int, spacing: int) -> Images:
+    """Return the images with the corner of the blocks of a box of nodes."""
+    top, left = (first + (along.start - ring) * spacing for first, along in zip(images.corner, box, strict=True))
+    return images._replace(corner=(top, left))
 
 
 def _field_of_peaks(found: Peaked, spacing: int, weights: np.ndarray) -> np.ndarray:
@@ -135,14 +171,6 @@ def _field_of_peaks(found: Peaked, spacing: int, weights: np.ndarray) -> np.ndar
     keep_coherent(found.fitted, found.chosen >= 0, max(1.0, STEEP * spacing), SHARE, usable)
     smooth(found.fitted, usable, weights, field)
     return field
-
-
-def _put_back(last: Solution, found: Peaked, around: int) -> np.ndarray:
-    """Write what the solution says of the chips among all nodes, and return what is solved."""
-    solved = np.full((FIELDS, *found.chosen.shape), np.nan)
-    for whole, part in ((solved, last.solved), (found.status, last.found.status), (found.chosen, last.found.chosen)):
-        whole[..., around : whole.shape[-2] - around, around : whole.shape[-1] - around] = part
-    return solved
 
 
 def _solve(
@@ -157,32 +185,40 @@ def _solve(
     start = int(layout.counts.max()) * layout.side // 2 - apron * spacing
     sums, usable = np.zeros((*layout.shape, PLANES)), np.empty(found.chosen.shape, np.bool_)
     solved = np.empty((FIELDS, *found.chosen.shape))
-    wide, used = np.nan_to_num(field).astype(np.float32), (_used(layout, layout.rows), _used(layout, layout.columns))
+    # Of nodes after the last ones nothing is taken, but they are read.
+    wide = np.zeros((2, field.shape[1] + 1, field.shape[2] + 1), np.float32)
+    wide[:, :-1, :-1], inside = np.nan_to_num(field), _grown(_whole(field), -apron)
+    used = (_used(layout, layout.rows), _used(layout, layout.columns))
     place, tables = (start, start, spacing), (TABLE.reshape(-1), KEPT_BETWEEN)
     sum_blocks(images[:2], images.corner, wide, place, tables, used, even, layout.side, sums)
     own = found._replace(status=found.status.copy(), chosen=found.chosen.copy())
-    solve_nodes(sums, blocks, _cut(field, apron), own.peaks, limits, own.status, own.chosen, usable, solved)
+    solve_nodes(sums, blocks, _taken(field, inside), own.peaks, limits, own.status, own.chosen, usable, solved)
     return Solution(sums, solved, usable, own)
 
 
-def _cut(array: np.ndarray, count: int) -> np.ndarray:
-    """Leave out the outermost rows and columns."""
-    height, width = array.shape[-2:]
-    return np.ascontiguousarray(array[..., count : height - count, count : width - count])
+def _whole(field: np.ndarray) -> Box:
+    return slice(0, field.shape[-2]), slice(0, field.shape[-1])
 
 
-def _shrunk(layout: Layout, count: int) -> Layout:
-    return layout._replace(rows=layout.rows - 2 * count, columns=layout.columns - 2 * count)
+def _grown(box: Box, count: int) -> Box:
+    """Add rows and columns on every side of a box, or leave them out."""
+    rows, columns = (slice(along.start - count, along.stop + count) for along in box)
+    return rows, columns
 
 
-def _within(found: Peaked, count: int) -> Peaked:
-    peak, dy, dx = found.peaks
-    return Peaked(
-        _cut(found.fitted, count),
-        (_cut(peak, count), _cut(dy, count), _cut(dx, count)),
-        _cut(found.status, count),
-        _cut(found.chosen, count),
-    )
+def _taken(array: np.ndarray, box: Box) -> np.ndarray:
+    return np.ascontiguousarray(array[..., *box])
+
+
+def _sized(layout: Layout, box: Box) -> Layout:
+    rows, columns = (along.stop - along.start for along in box)
+    return layout._replace(rows=rows, columns=columns)
+
+
+def _within(found: Peaked, box: Box) -> Peaked:
+    fitted, peaks, status, chosen = found
+    peak, dy, dx = (_taken(part, box) for part in peaks)
+    return Peaked(_taken(fitted, box), (peak, dy, dx), _taken(status, box), _taken(chosen, box))
 
 
 def _sharpen(values: np.ndarray, usable: np.ndarray, weights: np.ndarray, field: np.ndarray) -> None:
