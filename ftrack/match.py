@@ -30,6 +30,9 @@ IMAGE_COORDINATES = ("platform", "scene_ids")
 FEWEST = 48
 """Rows of nodes that are refined by a thread of its own, at the least: what lies around them is refined twice."""
 
+LEAST = 1024
+"""Pixels along the side of what is matched as one, at the least: chunks are joined until they have as many."""
+
 BEYOND = 2**40
 """Farther than any pixel."""
 
@@ -90,9 +93,18 @@ def match_stack(
     chosen = NCC() if matcher is None else matcher
     grid = grid_of(stack)
     nodes = nodes_on(grid, chosen.spacing) if window is None else window
-    bands = bands_of(stack, nodes)
-    values = match_array(stack, pairs, chosen, prior=prior, window=nodes, tiles=bands)
-    return _as_dataset(values if bands is None else values.rechunk({2: -1}), stack, pairs, grid, nodes)
+    images = _in_large_chunks(stack)
+    values = match_array(images, pairs, chosen, prior=prior, window=nodes, tiles=bands_of(images, nodes))
+    edges = edges_of(stack.chunks or [(size,) for size in stack.shape])
+    counts = [_count_nodes(where, _opened(axis)) for where, axis in zip((nodes.rows, nodes.columns), edges, strict=True)]
+    return _as_dataset(values.rechunk({2: counts[0], 3: counts[1]}), stack, pairs, grid, nodes)
+
+
+def _in_large_chunks(stack: xr.DataArray) -> xr.DataArray:
+    """Return a stack whose chunks along y and x are at least ``LEAST`` long; images of up to twice that are one chunk each."""
+    if max(stack.shape[1:]) <= 2 * LEAST:
+        return stack.chunk({"y": -1, "x": -1})
+    return stack.chunk({"y": join_short(stack.chunks[1], LEAST), "x": join_short(stack.chunks[2], LEAST)}) if stack.chunks else stack
 
 
 def bands_of(stack: xr.DataArray, nodes: Nodes) -> tuple[tuple[int, ...], tuple[int, ...]] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import cloudpickle
@@ -55,6 +56,14 @@ def eager() -> np.ndarray:
     wide = clean_halo(Outliers(), Fill())
     motion = np.pad(motion, ((0, 0), (0, 0), (wide, wide), (wide, wide)), constant_values=np.nan)
     return clean_tile(motion, Outliers(), Fill())[..., wide:-wide, wide:-wide]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def chunks_as_they_are() -> Iterator[None]:
+    """Small as they are here, let chunks be the tiles that are matched."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ftrack.match.LEAST", 1)
+        yield
 
 
 @settings(max_examples=8)
@@ -162,6 +171,17 @@ def test_chunks_smaller_than_the_halo_are_joined_and_given_back() -> None:
     cleaned = clean(parts)
     assert cleaned.dx.data.chunks == parts.dx.data.chunks
     xr.testing.assert_identical(cleaned.compute(), clean(whole).compute())
+
+
+@pytest.mark.parametrize(("least", "tiles"), [(1, 9), (80, 6), (120, 1)])
+def test_chunks_are_matched_together_and_given_back(least: int, tiles: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ftrack.match.LEAST", least)
+    with config.set(num_workers=1):
+        still = match_stack(STACK.chunk({"y": 80, "x": 80}), [PAIR], Still())
+        parts = match_stack(STACK.chunk({"y": 80, "x": 80}), [PAIR], MATCHER)
+    assert sum("_match_block" in str(key) for key in still["dx"].data.dask.to_dict()) == tiles
+    assert parts["dx"].data.numblocks == still["dx"].data.numblocks == (1, 3, 3)
+    xr.testing.assert_identical(parts.compute(), match_stack(STACK, [PAIR], MATCHER).compute())
 
 
 def test_a_pair_that_is_not_in_the_stack_is_refused() -> None:
