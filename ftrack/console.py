@@ -99,6 +99,8 @@ def show_plan(plan: Mapping[str, Any], *, as_json: bool = False) -> None:
         "run id": plan["run_id"],
     }
     show_facts(lines)
+    for warning in plan["warnings"]:
+        err.print(f"[yellow]warning:[/yellow] {escape(warning)}")
 
 
 def show_facts(*columns: Mapping[str, str], heads: Sequence[str] = ()) -> None:
@@ -222,6 +224,11 @@ def show_run_report(report: RunReport) -> None:
         err.print("The cube is not published yet. The same command takes up the blocks that failed.")
     elif report.published:
         out.print(f"cube: {report.output}")
+    if report.unshifted:
+        err.print(
+            f"[yellow]warning:[/yellow] {_several(report.unshifted, 'pair')} had too little stable ground: misregistration stays in them "
+            f"(stable_shift_flag 0)"
+        )
 
 
 def show_cube_report(report: CubeReport) -> None:

@@ -12,8 +12,8 @@ from ftrack.workers import Workers
 LARGEST_SIDE = 4
 """Tiles along the side of a wave, at the most."""
 
-JOINED = 1024
-"""Pixels along the side of what a task measures, at the most, where it takes several tiles together."""
+JOINED, WIDEST = 2, 1024
+"""Tiles, and pixels, along the side of what a task measures, at the most, where it takes several tiles together."""
 
 MOST = 4 * 2**30
 """Bytes of a worker that are planned with at the most, however large it is."""
@@ -51,7 +51,7 @@ def choose_cut(tiling: Tiling, groupings: Sequence[Grouping], needs: Needs, work
 
     If none does, it is the one that needs least.
     """
-    most = max(1, JOINED // (tiling.tile * tiling.spacing))
+    most = max(1, min(JOINED, WIDEST // (tiling.tile * tiling.spacing)))
     shapes = [(side, joined) for side in range(1, LARGEST_SIDE + 1) for joined in range(1, min(side, most) + 1)]
     cuts = [(grouping, side, tiling._replace(joined=joined)) for grouping in groupings for side, joined in shapes]
     ahead = [forecast(cut, grouping.images, side, needs[:2], needs.found) for grouping, side, cut in cuts]

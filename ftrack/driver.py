@@ -104,6 +104,8 @@ def _drive(job: Submission, pulse: Pulse, address: str) -> int:
                 plan = _plan_of(job, pulse.folder, Path(place))
                 settings = ClusterSettings(kind="scheduler", address=address) if address else ClusterSettings(**job.cluster)
                 pulse.say(f"run {plan.run_id}: {len(plan.blocks)} blocks of {len(plan.pairs)} pairs, into {shown_text(job.output)}")
+                for warning in plan.warnings:
+                    pulse.say(f"warning: {warning}")
                 with open_client(settings) as client:
                     if address:
                         _await_workers(client, job, pulse)

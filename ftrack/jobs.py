@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import xarray as xr
 from distributed import Client
@@ -24,6 +24,7 @@ from ftrack.inputs import carry_inputs
 from ftrack.jobfiles import (
     EVERY,
     Beat,
+    State,
     Submission,
     ask_to_stop,
     find_outputs,
@@ -158,8 +159,11 @@ class Job:
         if not status.ended:
             raise Stop(f"{shown(self.output)} is under way ({status.state}); `ftrack cancel` stops it")
         stopped = self.stop_clusters()
-        if status.state == "dead":
-            _end(self.folder, submission_of(self.output), "failed", status.reason)
+        if status.state == "dead" or stopped:
+            beat = read_beat(self.folder)
+            state: State = beat.state if beat is not None and beat.ended else "failed"
+            clusters = f"its cluster {', '.join(stopped)} was left running, and has been stopped" if stopped else ""
+            _end(self.folder, submission_of(self.output), state, "; ".join(filter(None, (status.reason, clusters))))
         return stopped
 
     def stop_clusters(self, quiet: bool = False) -> tuple[str, ...]:
@@ -227,9 +231,6 @@ def submit(workflow: Workflow | str | Path, changes: Sequence[str] = ()) -> Job:
         if published_run(output) == plan.run_id or not job.status().ended:
             return job
         job.stop_clusters(quiet=True)
-    text, inputs = _portable(plan)
-    if published_run(output) != plan.run_id:
-        put(folder, "plan.json", text.encode())
     cluster = plan.workflow.cluster
     submission = Submission(
         id=new_id(),
@@ -237,10 +238,9 @@ def submit(workflow: Workflow | str | Path, changes: Sequence[str] = ()) -> Job:
         name=plan.workflow.name,
         output=output,
         cluster=cluster.model_dump(mode="json"),
-        inputs=inputs,
         submitted=_now(),
     )
-    return _start(submission, cluster)
+    return _start(submission, cluster, plan)
 
 
 def open_job(output: str | Path) -> Job:
@@ -270,18 +270,42 @@ def _portable(plan: Plan) -> tuple[str, tuple[str, ...]]:
     return json.dumps(values, sort_keys=True, indent=1, allow_nan=False), names
 
 
-def _start(submission: Submission, cluster: ClusterSettings) -> Job:
-    """Start the driver of a submission."""
-    folder = folder_of(submission.output)
+def _start(submission: Submission, cluster: ClusterSettings, plan: Plan | None = None) -> Job:
+    """Start the driver of a submission; what it needs, with a plan that is not kept yet, is written once there is a cluster."""
     if cluster.kind in ("local", "threads"):
-        write_submission(folder, submission)
-        start_here(submission)
-        return Job(submission.output, submission)
+        kept = _keep(submission, plan)
+        with _told_of_failure(kept):
+            start_here(kept)
+        return Job(submission.output, kept)
     with _cluster_of(cluster) as (client, name):
-        named = replace(submission, cluster_name=name)
-        write_submission(folder, named)
-        start_there(named, client)
-    return Job(submission.output, named)
+        kept = _keep(replace(submission, cluster_name=name), plan)
+        with _told_of_failure(kept):
+            start_there(kept, client)
+    return Job(submission.output, kept)
+
+
+def _keep(submission: Submission, plan: Plan | None) -> Submission:
+    """Write a submission, after the plan and the files that it needs, and return it as it is written."""
+    folder, inputs = folder_of(submission.output), submission.inputs
+    if plan is not None:
+        text, inputs = _portable(plan)
+        if published_run(submission.output) != plan.run_id:
+            put(folder, "plan.json", text.encode())
+    kept = replace(submission, inputs=inputs)
+    write_submission(folder, kept)
+    return kept
+
+
+@contextmanager
+def _told_of_failure(submission: Submission) -> Iterator[None]:
+    """Write down that a driver could not be started, so that its job does not seem to wait for a cluster."""
+    try:
+        yield
+    except Stop as error:
+        beat = read_beat(folder_of(submission.output))
+        if beat is None or beat.ended or beat.submission == submission.id:
+            _end(folder_of(submission.output), submission, "failed", str(error))
+        raise
 
 
 def _changed(values: Mapping[str, Any], place: str | None) -> ClusterSettings:
@@ -307,7 +331,7 @@ def _cluster_of(settings: ClusterSettings) -> Iterator[tuple[Client, str]]:
         raise
 
 
-def _end(folder: str, submission: Submission, state: Literal["failed", "cancelled"], reason: str) -> None:
+def _end(folder: str, submission: Submission, state: State, reason: str) -> None:
     """Say for a driver that cannot say it any more how it ended."""
     last = read_beat(folder) or Beat(driver="", submission=submission.id)
     write_beat(folder, replace(last, submission=submission.id, driver=new_id(), time=time.time(), state=state, reason=reason))

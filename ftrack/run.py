@@ -95,6 +95,8 @@ class Report(NamedTuple):
         Measured vectors.
     seconds : float
         Time it took.
+    unshifted : int
+        Pairs of which too little stable ground was measured, so that their misregistration is not taken off.
     """
 
     run_id: str
@@ -106,6 +108,7 @@ class Report(NamedTuple):
     failed: tuple[Record, ...]
     measured: int
     seconds: float
+    unshifted: int = 0
 
 
 Listener = Callable[[Event], None]
@@ -174,7 +177,8 @@ def _make(session: _Session, begun: float) -> Report:
             return _finished(plan, begun, session.tell, f"{output} has been finished by another run of this plan")
         _publish(session, spec, [fit for batch in sorted(fits) for fit in fits[batch]], ground)
         session.tell(Event("published", done=len(plan.blocks), total=len(plan.blocks), message=f"{output} is finished"))
-    return _report(plan, tally, resumed, begun)
+    unshifted = 0 if ground is None else sum(fit.shift.flag == 0 for batch in fits.values() for fit in batch)
+    return _report(plan, tally, resumed, begun)._replace(unshifted=unshifted)
 
 
 def _finished(plan: Plan, begun: float, tell: Listener, message: str) -> Report:

@@ -63,6 +63,11 @@ class StableSettings(Settings):
             raise ValueError("outside needs an area to be outside of")
         return self
 
+    @property
+    def known(self) -> bool:
+        """True if it is said what ground is stable."""
+        return self.area is not None or bool(self.reference)
+
 
 class StableNodes(NamedTuple):
     """Which nodes lie on stable ground (bool (y, x), None = unknown), and how it is known (0 not, 1 area, 2 slow ground)."""

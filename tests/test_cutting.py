@@ -6,7 +6,7 @@ import pytest
 
 from ftrack.batches import IMAGES
 from ftrack.config import SceneSettings, Workflow
-from ftrack.cutting import JOINED, LARGEST_SIDE, Cut, Grouping, Needs, choose_cut, effort
+from ftrack.cutting import JOINED, LARGEST_SIDE, WIDEST, Cut, Grouping, Needs, choose_cut, effort
 from ftrack.errors import Stop
 from ftrack.forecast import SHARE, forecast, worker_memory
 from ftrack.grid import Grid
@@ -46,7 +46,8 @@ def test_what_is_chosen_fits_into_the_memory_of_a_worker(workers: Workers) -> No
 
 def test_tiles_are_measured_as_one_as_far_as_a_task_stays_small() -> None:
     wide = Workers(2, 1, 12 * GIB)
-    assert choose_cut(TILING, GROUPINGS, USUAL, wide).joined * TILING.tile * TILING.spacing == JOINED
+    assert choose_cut(TILING, GROUPINGS, USUAL, wide).joined * TILING.tile * TILING.spacing == WIDEST
+    assert choose_cut(TILING._replace(tile=16), GROUPINGS, USUAL, wide).joined == JOINED
     assert choose_cut(TILING._replace(tile=128), GROUPINGS, USUAL, wide).joined == 1
     assert choose_cut(TILING._replace(tile=256), GROUPINGS, USUAL, wide).joined == 1
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import boto3
 import pytest
 from dask_processes import Processes, dask_processes
+from distributed import LocalCluster
 from file_server import FileServer, serving
 from gateway_server import gateway_server
 from moto.server import ThreadedMotoServer
@@ -22,7 +23,7 @@ from small_run import bytes_of, list_at, make_archive, make_workflow
 from ftrack.cluster import open_client
 from ftrack.config import Workflow
 from ftrack.cube import open_cube
-from ftrack.errors import Stop
+from ftrack.errors import Retry, Stop
 from ftrack.gateway import running_clusters
 from ftrack.jobfiles import Beat, folder_of, read_beat
 from ftrack.jobs import Job, list_jobs, open_job, submit
@@ -187,6 +188,23 @@ def test_two_submits_at_once_make_one_cube_which_is_found_from_elsewhere(
     assert bytes_of(tmp_path) == before
 
 
+def test_a_submit_that_reaches_no_cluster_leaves_nothing_behind(listing: Path, tmp_path: Path) -> None:
+    output = tmp_path / "cube.zarr"
+    with pytest.raises(Retry, match=r"http://127\.0\.0\.1:1"):
+        submit(workflow_of(listing, output, kind="gateway", address="http://127.0.0.1:1"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_job_whose_driver_cannot_be_started_has_failed(listing: Path, tmp_path: Path) -> None:
+    with LocalCluster(n_workers=1, processes=False, dashboard_address=None) as threads:
+        workflow = workflow_of(listing, tmp_path / "cube.zarr", kind="scheduler", address=threads.scheduler_address)
+        for _ in range(2):
+            with pytest.raises(Stop, match="lives in threads of another process"):
+                submit(workflow)
+            status = open_job(workflow.output).status()
+            assert status.state == "failed" and "lives in threads" in status.reason
+
+
 def test_a_job_on_a_gateway_leaves_no_cluster_behind(listing: Path, reference: dict[str, str], tmp_path: Path) -> None:
     with gateway_server(tmp_path / "gateway"):
         workflow = workflow_of(listing, tmp_path / "cube.zarr", kind="gateway", workers=1)
@@ -197,6 +215,8 @@ def test_a_job_on_a_gateway_leaves_no_cluster_behind(listing: Path, reference: d
         os.kill(beat_of(job).pid, signal.SIGKILL)
         until(lambda: job.status().state == "dead")
         assert open_job(job.output).reap() == (first,)
+        assert job.status().state == "failed" and f"its cluster {first} was left running, and has been stopped" in job.status().reason
+        assert open_job(job.output).reap() == ()
         begun = time.monotonic()
         until(lambda: running_clusters(workflow.cluster) == ())
         assert time.monotonic() - begun < 60

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ftrack.config import Workflow
 from ftrack.errors import Stop
 from ftrack.plan import describe, make_plan, read_plan, write_plan
 from ftrack.scenes import find_scenes
+from ftrack.stable import StableSettings
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +146,15 @@ def test_images_that_share_too_little_for_a_chip_are_refused(tmp_path: Path) -> 
 def test_stable_ground_that_cannot_be_read_is_refused(workflow: Callable[..., Workflow]) -> None:
     with pytest.raises(Stop, match="nowhere"):
         make_plan(workflow(stable={"area": "/nowhere.geojson"}))
+
+
+def test_a_run_without_stable_ground_is_warned_of_what_stays_in_its_velocities(workflow: Callable[..., Workflow]) -> None:
+    plan = make_plan(workflow())
+    (warning,) = describe(plan)["warnings"]
+    assert "no stable ground is given" in warning and "0.1 px is 73 m/yr in 5 days" in warning and "stable.area" in warning
+    assert plan.provenance["misregistration"] == "not known, not taken off"
+    known = replace(plan, workflow=plan.workflow.model_copy(update={"stable": StableSettings(reference=("speed.tif",))}))
+    assert known.warnings == () and "stable_shift_flag" in known.provenance["misregistration"]
 
 
 def test_an_empty_list_of_scenes_is_refused(workflow: Callable[..., Workflow]) -> None:

@@ -27,6 +27,7 @@ from small_run import STEP, bytes_of, make_archive, make_workflow
 
 from ftrack.cluster import open_client
 from ftrack.config import ClusterSettings
+from ftrack.console import show_run_report
 from ftrack.cube import open_cube, read_block
 from ftrack.errors import Stop
 from ftrack.ground import find_shifts
@@ -190,6 +191,18 @@ def test_a_prior_that_varies_gives_the_same_cube_in_any_waves(
         return values_of(tmp_path / f"{tile}.zarr")
 
     xr.testing.assert_equal(measured(64), measured(512))
+
+
+def test_pairs_with_too_little_stable_ground_are_counted(
+    listing: Path, rock: Path, client: Client, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stable = {"area": str(rock), "min_nodes": 10**6}
+    plan = make_plan(make_workflow(listing, tmp_path / "cube.zarr", stable=stable, pairs={"min_days": 14, "max_days": 16}))
+    report = run_plan(plan, client)
+    assert report.published and report.unshifted == len(plan.pairs) == 1
+    show_run_report(report)
+    assert "1 pair had too little stable ground" in " ".join(capsys.readouterr().err.split())
+    assert "stable_shift_flag" in open_cube(tmp_path / "cube.zarr").attrs["misregistration"]
 
 
 def test_a_finished_run_has_nothing_to_do(reference: Path, listing: Path, rock: Path, client: Client) -> None:

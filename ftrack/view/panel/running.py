@@ -122,7 +122,7 @@ class Running(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         }
         rows = "".join(f"<tr><th>{name}</th><td>{text}</td></tr>" for name, text in lines.items())
         self.table.value = f'<table class="ftrack-facts">{rows}</table>'
-        return self.estimate_said.say("It can start.", "ok")
+        return self.estimate_said.say(f"It can start. Mind: {said['warnings'][0]}." if said["warnings"] else "It can start.", "ok")
 
     def _place_gateway(self) -> None:
         kind = self.state.value("cluster", "kind", default="local")
