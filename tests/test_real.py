@@ -16,6 +16,7 @@ import xarray as xr
 
 import ftrack as ft
 from ftrack.grid import Grid, grid_of, place
+from ftrack.matchers import Prior
 
 CLEAR = ("20200101", "20200131", "20200207", "20200210", "20200220")
 CLOUDY = ("20200106", "20200118")
@@ -78,6 +79,21 @@ def test_cloudy_scenes_give_few_vectors_and_no_wild_ones(perito: tuple[tuple[ft.
         print(cloudy, f"{ice.measured:.3f} of the ice measured, {100 * ice.wild:.2f} % of the vectors wild")
         assert ice.measured < 0.5
         assert ice.wild < 0.005
+
+
+def test_a_guided_search_finds_what_the_full_one_finds(perito: tuple[tuple[ft.Scene, ...], xr.DataArray, shapely.Geometry]) -> None:
+    """Also along the edges of the imagery, where chips are cut and second peaks are high."""
+    scenes, stack, _ = perito
+    images = [stack[[day in scene.id for scene in scenes].index(True)].values for day in ("20200101", "20200210")]
+    nodes = [np.arange(0, size + 1, 8) for size in stack.shape[1:]]
+    full, guided = (
+        ft.NCC(chip_sizes=(32, 64), search_radius=24, search=search).measure(*images, *nodes, Prior()) for search in ("full", "guided")
+    )
+    one, other = (np.where(out[7] == ft.Status.MEASURED, out[:2], np.nan) for out in (full, guided))
+    same = (np.hypot(*(one - other)) <= 0.05) | (np.isnan(one[0]) & np.isnan(other[0]))
+    print(f"{100 * same.mean():.2f} % of nodes alike")
+    assert np.isfinite(one[0]).mean() > 0.4
+    assert same.mean() >= 0.995
 
 
 def test_still_ground_shows_the_known_shift_of_its_scenes(data_folder: Path) -> None:

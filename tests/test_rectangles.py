@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from ftrack.kernels.moments import summed
 from ftrack.kernels.rectangles import find_bounds, find_rectangles
@@ -10,11 +11,16 @@ from ftrack.kernels.rectangles import find_bounds, find_rectangles
 EVERYWHERE = np.ones((1, 1, 1), np.bool_)
 
 
-def rectangles(reference: np.ndarray, secondary: np.ndarray) -> tuple[bool, list[int]]:
-    """Return whether a chip of 8 px at (4, 4), compared with what lies up to 2 px around it, has gaps, and its rectangles."""
+def rectangles(reference: np.ndarray, secondary: np.ndarray, bounds: np.ndarray | None = None) -> tuple[bool, list[int]]:
+    """Return whether a chip of 8 px at (4, 4), compared with what lies up to 2 px around it, has gaps, and its rectangles.
+
+    If ``bounds`` are given, images are said to have no gaps within these.
+    """
     gaps, rims = np.zeros((1, 1, 1), np.bool_), np.zeros((1, 1, 1, 8), np.int32)
     span, one = np.array([[[-2], [3], [-2], [3]]]), np.array([1])
-    find_rectangles(summed(reference), summed(secondary), (4, 4, 1, 2 * one, one), span, EVERYWHERE, gaps, rims)
+    totals = [summed(flags) if bounds is None else np.zeros((0, 0), np.int32) for flags in (reference, secondary)]
+    bounds = np.zeros((2, 4), np.int64) if bounds is None else bounds
+    find_rectangles(*totals, bounds, (4, 4, 1, 2 * one, one), span, EVERYWHERE, gaps, rims)
     return bool(gaps[0, 0, 0]), rims[0, 0, 0].tolist()
 
 
@@ -29,6 +35,17 @@ def test_what_is_valid_is_said_where_it_is_a_rectangle() -> None:
     full[:, :6] = False
     assert rectangles(full, wide) == (True, [0, 8, 2, 8, -2, 10, -2, 10])
     assert rectangles(full, np.zeros_like(wide)) == (True, [0] * 8)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_images_without_gaps_are_known_by_their_bounds(seed: int) -> None:
+    rng, bounds = np.random.default_rng(seed), np.zeros((2, 4), np.int64)
+    images = [np.zeros((12, 12), np.bool_), np.zeros((20, 20), np.bool_)]
+    for image, edges, far in zip(images, bounds, (0, 4), strict=True):
+        edges[::2], edges[1::2] = rng.integers(0, 7, 2), rng.integers(6, image.shape[0] + 1, 2)
+        image[edges[0] : edges[1], edges[2] : edges[3]] = True
+        edges -= far
+    assert rectangles(*images, bounds) == rectangles(*images)
 
 
 def test_the_smallest_rectangle_that_holds_all_numbers_is_found() -> None:

@@ -45,8 +45,9 @@ def cut_cells(search: Search) -> list[tuple[Cell, np.ndarray]]:
     some = np.asarray(search.mode.any(0))
     if not some.any():
         return []
-    widest = int((search.span[:, 1] - search.span[:, 0])[some].max())
-    alike = all(np.ptp(search.span[:, k][some]) == 0 for k in range(4))
+    edges = search.span.swapaxes(0, 1)
+    alike = bool((edges == edges[:, :1, :1]).all()) or all(np.ptp(edge[some]) == 0 for edge in edges)
+    widest = int((edges[1] - edges[0])[some].max())
     down, along = _edges(rows, rows if alike else MANY), _edges(columns, columns if alike else MANY)
     far = 2**40
     low, high = np.where(some, search.span[:, ::2].swapaxes(0, 1), far), np.where(some, search.span[:, 1::2].swapaxes(0, 1), -far)

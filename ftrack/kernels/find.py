@@ -39,18 +39,29 @@ _lock = RLock()
 class Ground(NamedTuple):
     """Two images made ready to be searched, any number of times.
 
-    ``usable`` are the chips with pixels and texture, bool (chip, row, column). The secondary has the size ``shape`` and lies at ``at``,
-    see `prepare`; ``missing`` says that it or the reference has gaps, and ``totals`` are how many valid pixels lie above and to
-    the left of every corner of both, or nothing where that is not needed.
+    ``usable`` are the chips with pixels and texture, bool (chip, row, column). ``bounds`` are first and last row and first and last
+    column of each image, px from the corner of the first node's largest chip, and ``totals`` are how many valid pixels lie above and
+    to the left of every corner of both, or empty where these have no gaps. ``all`` is what they were made ready for.
     """
 
     tile: Tile
     tables: Tables
     usable: np.ndarray
-    shape: tuple[int, int]
-    at: tuple[int, int]
-    missing: bool
-    totals: tuple[np.ndarray, ...]
+    bounds: np.ndarray
+    totals: tuple[np.ndarray, np.ndarray]
+    all: Range
+
+
+class Range(NamedTuple):
+    """Windows with their first and last rows and columns, int64 (row, 4, column).
+
+    Whether that of a chip reaches the secondary at all, and whether it and the chip lie inside the images: bool (chip, row, column).
+    """
+
+    windows: Windows
+    span: np.ndarray
+    reaches: np.ndarray
+    inside: np.ndarray
 
 
 Corners = tuple[tuple[int, int], tuple[int, int]]
@@ -73,65 +84,79 @@ def prepare(images: tuple[np.ndarray, np.ndarray], at: Corners, layout: Layout, 
         Least share of valid pixels in a chip, and of valid pairs at an offset.
     """
     reference, secondary = (np.require(image, np.float32, ["C", "W"]) for image in images)
-    tables, span = tables_of(layout), _span(layout, windows)
-    size = (layout.shape[0] * layout.side, layout.shape[1] * layout.side)
-    r, r_valid = np.zeros(size, np.float32), np.zeros(size, np.bool_)
-    copy_valid(reference, *at[0], r, r_valid)
+    tables, size = tables_of(layout), (layout.shape[0] * layout.side, layout.shape[1] * layout.side)
+    r, r_valid = np.empty(size, np.float32), np.empty(size, np.bool_)
+    gaps = copy_valid(reference, *at[0], r, r_valid)
     chips = measure_chips(r, r_valid, layout, tables.blocks[:, :6], tables.of_chip)
-    shape = (secondary.shape[0], secondary.shape[1])
-    reaches, inside = _reaches(shape, at[1], layout, span)
-    usable = (chips.valid >= min_valid) & ~chips.flat & reaches
-    some = span.swapaxes(0, 1)[:, usable.any(0)]
+    corners = [(y, y + image.shape[0], x, x + image.shape[1]) for (y, x), image in zip(at, (reference, secondary), strict=True)]
+    bounds = np.array(corners, np.int64)
+    whole = _range_of(windows, layout, bounds)
+    usable = (chips.valid >= min_valid) & ~chips.flat & whole.reaches
+    some = whole.span.swapaxes(0, 1)[:, usable.any(0)]
     far = int(np.abs(some).max(initial=0)) + 1
     s_shape = (size[0] + 2 * far + MARGIN, _apart(size[1] + 2 * far + MARGIN))
     union = np.array([some[0].min(), some[1].max(), some[2].min(), some[3].max()]) if some.size else np.zeros(4, np.int64)
     boxes = _place_boxes(size, s_shape, union, len(layout.counts))
-    tile = Tile(np.zeros(0, np.float32), r_valid, np.zeros(s_shape, np.bool_), far, layout, chips, min_valid, boxes)
-    tile = tile._replace(numbers=_aligned(_room(tile, _search(span, chips, usable), tables)[0]))
+    tile = Tile(np.zeros(0, np.float32), r_valid, np.empty(s_shape, np.bool_), far, layout, chips, min_valid, boxes)
+    tile = tile._replace(numbers=_aligned(_room(tile, _search(whole.span, chips, usable), tables)[0]))
     tile.numbers[: r.size] = r.ravel()
     s = tile.numbers[r.size : r.size + tile.s_valid.size].reshape(s_shape)
-    s[:] = 0
-    gaps = copy_valid(secondary, far + at[1][0], far + at[1][1], s, tile.s_valid)
-    missing = gaps > 0 or not r_valid.all()
-    totals = (summed(r_valid), summed(tile.s_valid)) if missing or not inside[usable].all() else ()
+    gaps += copy_valid(secondary, far + at[1][0], far + at[1][1], s, tile.s_valid)
     if (usable & ~chips.far).any():
         _fill_boxes(tile, tables)
         if in_squares(layout):
             fold_images(tile.numbers, ((0, *size), (r.size, *s_shape)), 3 * images_of(tile))
-    return Ground(tile, tables, usable, shape, at[1], missing, totals)
+    totals = (summed(r_valid), summed(tile.s_valid)) if gaps else (np.zeros((0, 0), np.int32),) * 2
+    return Ground(tile, tables, usable, bounds, totals, whole)
 
 
 def search(ground: Ground, windows: Windows, wanted: np.ndarray, keep: np.ndarray | None = None) -> Peaks:
     """Find the peaks of wanted chips in windows within those that the images were prepared for; see `find_peaks`."""
-    tile, tables, layout, chips = ground.tile, ground.tables, ground.tile.layout, ground.tile.chips
-    span = _span(layout, windows)
-    reaches, inside = _reaches(ground.shape, ground.at, layout, span)
-    usable = ground.usable & wanted & reaches
-    found = np.full((*usable.shape, 14), np.nan, np.float32)
+    found = nothing_found(ground)
+    search_again(ground, windows, wanted, found, keep)
+    return peaks_of(ground, found)
+
+
+def nothing_found(ground: Ground) -> np.ndarray:
+    """Return room for what is found; see ``ftrack.kernels.tiles.Result``."""
+    return np.full((*ground.usable.shape, 14), np.nan, np.float32)
+
+
+def search_again(ground: Ground, windows: Windows, wanted: np.ndarray, found: np.ndarray, keep: np.ndarray | None = None) -> None:
+    """Find the peaks of wanted chips, which take the place of those that are found already."""
+    tile, tables, chips = ground.tile, ground.tables, ground.tile.chips
+    here = ground.all if windows is ground.all.windows else _range_of(windows, tile.layout, ground.bounds)
+    usable = ground.usable & wanted & here.reaches
+    found[np.broadcast_to(wanted, usable.shape)] = np.nan
     result = Result(found, np.zeros((0,) * 5, np.float32) if keep is None else keep)
-    if usable.any():
-        search = _search(span, chips, usable)
-        room, cells = _room(tile, search, tables)
-        if room > tile.numbers.size:
-            tile = tile._replace(numbers=np.concatenate([tile.numbers, np.zeros(room - tile.numbers.size, np.float32)]))
-        find_gaps(tile, search, usable if ground.missing else usable & ~inside, ground.totals)
+    if not usable.any():
+        return
+    search = _search(here.span, chips, usable)
+    room, cells = _room(tile, search, tables)
+    if room > tile.numbers.size:
+        tile = tile._replace(numbers=np.concatenate([tile.numbers, np.zeros(room - tile.numbers.size, np.float32)]))
+    find_gaps(ground, search, usable if ground.totals[0].size else usable & ~here.inside)
+    for cell, union in cells:
+        measure_cell(tile, search, cell, union, tables, result, (PLAIN, LEVELLED))
+    if (search.mode >= MASKED).any():
+        copy_gaps(tile)
         for cell, union in cells:
-            measure_cell(tile, search, cell, union, tables, result, (PLAIN, LEVELLED))
-        if (search.mode >= MASKED).any():
-            copy_gaps(tile)
-            for cell, union in cells:
-                measure_cell(tile, search, cell, union, tables, result, (MASKED, GAPPY))
+            measure_cell(tile, search, cell, union, tables, result, (MASKED, GAPPY))
+
+
+def peaks_of(ground: Ground, found: np.ndarray) -> Peaks:
+    """Return what is found by what it is."""
     some = ~np.isnan(found[..., 0])
-    whole_numbers = np.where(some[..., None], found, 0)[..., [1, 2, 4]]
+    dy, dx, bounded = (np.where(some, found[..., k], 0) for k in (1, 2, 4))
     return Peaks(
-        chips.valid,
-        chips.flat,
+        ground.tile.chips.valid,
+        ground.tile.chips.flat,
         found[..., 0].copy(),
-        whole_numbers[..., 0].astype(np.int32),
-        whole_numbers[..., 1].astype(np.int32),
+        dy.astype(np.int32),
+        dx.astype(np.int32),
         found[..., 3].copy(),
-        whole_numbers[..., 2].astype(np.uint8),
-        found[..., 5:].reshape(*usable.shape, 3, 3).copy(),
+        bounded.astype(np.uint8),
+        found[..., 5:].reshape(*some.shape, 3, 3).copy(),
     )
 
 
@@ -231,26 +256,29 @@ def _keep(room: np.ndarray) -> None:
         del _spare[:-SPARE]
 
 
-def _reaches(shape: tuple[int, int], at: tuple[int, int], layout: Layout, span: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return where the window of a chip reaches the secondary at all, and where it lies inside: bool (chip, row, column)."""
+def _range_of(windows: Windows, layout: Layout, bounds: np.ndarray) -> Range:
+    """Return what windows mean for the chips; ``bounds`` see `Ground`."""
+    span = _span(layout, windows)
     some, whole = np.ones((2, len(layout.counts), layout.rows, layout.columns), np.bool_)
     for c, (count, start) in enumerate(zip(layout.counts, layout.starts, strict=True)):
         for axis, nodes in enumerate((layout.rows, layout.columns)):
-            first = (start + layout.step * np.arange(nodes)) * layout.side - at[axis]
-            first = first[:, None] if axis == 0 else first
-            low, high = first + span[:, 2 * axis], first + span[:, 2 * axis + 1] - 1 + count * layout.side
-            some[c] &= (high > 0) & (low < shape[axis])
-            whole[c] &= (low >= 0) & (high <= shape[axis])
-    return some, whole
+            low, high = bounds[:, 2 * axis], bounds[:, 2 * axis + 1]
+            first = (start + layout.step * np.arange(nodes)) * layout.side
+            own = (first >= low[0]) & (first + count * layout.side <= high[0])
+            first, own = (first[:, None], own[:, None]) if axis == 0 else (first, own)
+            before, behind = first + span[:, 2 * axis], first + span[:, 2 * axis + 1] - 1 + count * layout.side
+            some[c] &= (behind > low[1]) & (before < high[1])
+            whole[c] &= own & (before >= low[1]) & (behind <= high[1])
+    return Range(windows, span, some, whole)
 
 
-def find_gaps(tile: Tile, search: Search, some: np.ndarray, totals: tuple[np.ndarray, ...]) -> None:
+def find_gaps(ground: Ground, search: Search, some: np.ndarray) -> None:
     """Change how the sums of chips are formed where they, or the pixels they are compared with, have gaps: bool (chip, row, column)."""
     if not some.any():
         return
-    layout, gaps = tile.layout, np.zeros_like(some)
+    tile, layout, gaps = ground.tile, ground.tile.layout, np.zeros_like(some)
     places = (tile.far, layout.side, layout.step, layout.counts.astype(np.int64), layout.starts.astype(np.int64))
-    find_rectangles(*totals, places, search.span, some, gaps, search.rims)
+    find_rectangles(*ground.totals, ground.bounds, places, search.span, some, gaps, search.rims)
     search.rims[tile.chips.far] = 0
     whole = gaps & (search.rims[..., 1] == 0)
     search.mode[whole] = np.where(tile.chips.far, GAPPY, MASKED)[whole]

@@ -33,14 +33,18 @@ class Chips(NamedTuple):
 
 @compiled
 def copy_valid(image, top, left, out, valid):
-    """Copy an image into a larger one at ``(top, left)``, zero and not valid where there are no data; return how many are not."""
+    """Copy an image into a larger one at ``(top, left)``, zero and not valid where there are no data.
+
+    Return how many of its own pixels are not.
+    """
     count = 0
-    y0, x0 = max(0, -top), max(0, -left)
-    y1, x1 = min(image.shape[0], out.shape[0] - top), min(image.shape[1], out.shape[1] - left)
-    if x1 <= x0:
-        return count
-    for y in range(y0, y1):
-        source, target, flags = image[y, x0:x1], out[y + top, x0 + left : x1 + left], valid[y + top, x0 + left : x1 + left]
+    x0, x1 = min(max(0, left), out.shape[1]), max(min(image.shape[1] + left, out.shape[1]), 0)
+    for y in range(out.shape[0]):
+        if y < top or y >= top + image.shape[0] or x1 <= x0:
+            out[y], valid[y] = np.float32(0), False
+            continue
+        out[y, :x0], valid[y, :x0], out[y, x1:], valid[y, x1:] = np.float32(0), False, np.float32(0), False
+        source, target, flags = image[y - top, x0 - left : x1 - left], out[y, x0:x1], valid[y, x0:x1]
         gaps = 0
         for x in range(source.size):
             fine = abs(source[x]) <= np.float32(LARGEST)
@@ -75,9 +79,10 @@ def measure_chips(image: np.ndarray, valid: np.ndarray, layout: Layout, chain: n
     _measure_blocks(image, valid, layout.side, moments[0, 0], moments[1, 0], moments[2, 0], moments[3, 0])
     weight = np.zeros((len(chain), *layout.shape), np.float32)
     _merge_blocks(chain, moments, weight)
-    places = [[layout.starts + k * layout.step for k in range(n)] for n in shape[1:]]
-    at = (of_chip[:, None, None], np.array(places[0]).T[:, :, None], np.array(places[1]).T[:, None, :])
-    pixels, mean, spread, top = (part[at] for part in moments)
+    pixels, mean, spread, top = chosen = np.empty((4, *shape))
+    for c, (start, box) in enumerate(zip(layout.starts, of_chip, strict=True)):
+        rows, columns = (slice(start, start + (n - 1) * layout.step + 1, layout.step) for n in shape[1:])
+        chosen[:, c] = moments[:, box, rows, columns]
     n = np.maximum(pixels, 1.0)
     size = (layout.counts * layout.side)[:, None, None]
     deviation = np.sqrt(spread / n)

@@ -8,13 +8,15 @@ from ftrack.kernels.compiled import compiled, inner, shared
 
 
 @compiled
-def find_rectangles(r_total, s_total, layout, span, some, gaps, rims):
+def find_rectangles(r_total, s_total, bounds, layout, span, some, gaps, rims):
     """Find the chips that have gaps in their pixels or in those they are compared with, and whether what is valid is a rectangle.
 
     Parameters
     ----------
     r_total, s_total : int32 (y + 1, x + 1)
-        How many valid pixels lie above and to the left of every corner.
+        How many valid pixels lie above and to the left of every corner; empty where images have no gaps.
+    bounds : int64 (2, 4)
+        First and last row and first and last column of both images, px from the first chip's corner.
     layout : (far, side, step, counts, starts)
         The secondary begins ``far`` px above and left of the reference; for the others see ``ftrack.kernels.layout.Layout``.
     span : int64 (row, 4, column)
@@ -37,15 +39,14 @@ def find_rectangles(r_total, s_total, layout, span, some, gaps, rims):
                 y, x = side * (starts[c] + i * step), side * (starts[c] + j * step)
                 v, u = y + far, x + far
                 top, bottom, left, right = v + span[i, 0, j], v + span[i, 1, j] - 1 + size, u + span[i, 2, j], u + span[i, 3, j] - 1 + size
-                own, others = _count(r_total, y, y + size, x, x + size), _count(s_total, top, bottom, left, right)
-                gaps[c, i, j] = own < size * size or others < (bottom - top) * (right - left)
-                if gaps[c, i, j] and own > 0 and others > 0:
-                    a = _bounds(r_total, y, y + size, x, x + size)
-                    b = _bounds(s_total, top, bottom, left, right)
-                    if own == (a[1] - a[0]) * (a[3] - a[2]) and others == (b[1] - b[0]) * (b[3] - b[2]):
-                        for k in range(4):
-                            rims[c, i, j, k] = a[k] - (y, y, x, x)[k]
-                            rims[c, i, j, 4 + k] = b[k] - (v, v, u, u)[k]
+                a = _valid(r_total, bounds, 0, 0, (y, y + size, x, x + size))
+                b = _valid(s_total, bounds, 1, far, (top, bottom, left, right))
+                gaps[c, i, j] = a[0] < size * size or b[0] < (bottom - top) * (right - left)
+                fits = a[0] == (a[2] - a[1]) * (a[4] - a[3]) and b[0] == (b[2] - b[1]) * (b[4] - b[3])
+                if gaps[c, i, j] and a[0] > 0 and b[0] > 0 and fits:
+                    for k in range(4):
+                        rims[c, i, j, k] = a[1 + k] - (y, y, x, x)[k]
+                        rims[c, i, j, 4 + k] = b[1 + k] - (v, v, u, u)[k]
 
 
 @compiled
@@ -76,6 +77,20 @@ def _any_number(values):
 @inner
 def _count(total, top, bottom, left, right):
     return total[bottom, right] - total[top, right] - total[bottom, left] + total[top, left]
+
+
+@shared
+def _valid(total, bounds, image, far, part):
+    """Return how many pixels of a part of an image are valid, and the smallest rectangle that holds them."""
+    top, bottom, left, right = part
+    if total.size == 0:
+        top, bottom = max(top, bounds[image, 0] + far), min(bottom, bounds[image, 1] + far)
+        left, right = max(left, bounds[image, 2] + far), min(right, bounds[image, 3] + far)
+        return max(bottom - top, 0) * max(right - left, 0), top, bottom, left, right
+    count = _count(total, top, bottom, left, right)
+    if 0 < count < (bottom - top) * (right - left):
+        top, bottom, left, right = _bounds(total, top, bottom, left, right)
+    return count, top, bottom, left, right
 
 
 @shared

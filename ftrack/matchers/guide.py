@@ -9,7 +9,7 @@ import numpy as np
 from ftrack.kernels.cells import cut_cells
 from ftrack.kernels.coarse import CHIP, find_coarse, level, measure
 from ftrack.kernels.decimate import decimate
-from ftrack.kernels.find import Ground, search
+from ftrack.kernels.find import Ground, nothing_found, peaks_of, search_again
 from ftrack.kernels.layout import Peaks, Windows
 from ftrack.kernels.smooth import keep_coherent
 from ftrack.kernels.tiles import Search
@@ -23,7 +23,7 @@ AVERAGED = 4
 BEYOND = 1
 """Decimated pixels around the offsets that are allowed, so that no peak among these lies on the rim of what is searched."""
 
-RADIUS = 4
+RADIUS = 3
 """Radius of the windows that are searched closely, px."""
 
 AROUND = 1
@@ -34,6 +34,9 @@ DISTINCT, SHARE = 1.3, 0.6
 
 CLEAR = 0.5
 """Least correlation of a peak that is taken from a small window: a lower one may be surpassed elsewhere."""
+
+CUT = 1.5
+"""How many times higher a second peak is expected to be where a chip lacks pixels: fewer are compared with it far from the first."""
 
 
 class Sight(NamedTuple):
@@ -131,13 +134,11 @@ def search_closely(ground: Ground, allowed: Windows, sight: Sight, min_ratio: fl
 
     ``min_ratio`` is the least peak ratio that must be expected among all that is allowed.
     """
-    layout, min_valid = ground.tile.layout, ground.tile.min_valid
-    shape = (len(layout.counts), *sight.sure.shape)
-    near = search(ground, sight.windows, sight.sure)
-    second = sight.second / (layout.counts * layout.side)[:, None, None]
-    certain = (near.bounded == 0) & (near.peak >= np.maximum(CLEAR, min_ratio * second))
-    again = ~(sight.sure & certain) & ~((near.valid < min_valid) | near.flat)
-    if not again.any():
-        return near
-    wide = search(ground, allowed, again)
-    return Peaks(*(np.where(again.reshape(shape + (1,) * (b.ndim - 3)), b, a) for a, b in zip(near, wide, strict=True)))
+    layout, chips, found = ground.tile.layout, ground.tile.chips, nothing_found(ground)
+    search_again(ground, sight.windows, sight.sure, found)
+    chance = min_ratio * np.where(chips.valid < 1, CUT, 1) / (layout.counts * layout.side)[:, None, None]
+    certain = (found[..., 4] == 0) & (found[..., 0] >= np.maximum(CLEAR, chance * sight.second))
+    again = ~(sight.sure & certain) & ~((chips.valid < ground.tile.min_valid) | chips.flat)
+    if again.any():
+        search_again(ground, allowed, again, found)
+    return peaks_of(ground, found)
