@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ftrack.kernels.compiled import compiled
+from ftrack.kernels.compiled import compiled, shared
 from ftrack.kernels.vectors import NONE, highest_maximum, place_of_highest
 
 EXCLUSION = 2
@@ -36,47 +36,62 @@ def judge_row(numbers, surfaces, todo, span, found):
         Result: peak, dy, dx, ratio, bounded, and the nine coefficients around the peak; see ``ftrack.kernels.layout.Peaks``.
     """
     at, highest, height, width, dy, dx = surfaces
-    none = np.float32(NONE)
     for k in range(todo.size):
-        if not todo[k]:
-            continue
-        top, bottom, left, right = span[0, k], span[1, k], span[2, k], span[3, k]
-        begin = at + k * height * width
-        rows, count = highest + k * height + top, bottom - top
-        y0 = place_of_highest(numbers, rows, count)
-        best = numbers[rows + y0]
-        if best == none:
-            continue
-        y0 += top
-        x0 = left + place_of_highest(numbers, begin + y0 * width + left, right - left)
-        bound = 0
-        for v in range(3):
-            for u in range(3):
-                y, x = y0 + v - 1, x0 + u - 1
-                if y < top or y >= bottom or x < left or x >= right:
-                    bound = 1
-                    continue
-                value = numbers[begin + y * width + x]
-                if value != none:
-                    found[k, 5 + 3 * v + u] = value
-                elif bound == 0:
-                    bound = 2
-        found[k, 0], found[k, 1], found[k, 2], found[k, 4] = best, dy + y0, dx + x0, bound
-        likely, second = -1, np.float32(0)
-        for first, last in ((top, y0 - FLANK), (y0 + FLANK + 1, bottom)):
-            if first < last:
-                y = first - top + place_of_highest(numbers, rows + first - top, last - first)
-                if likely < 0 or numbers[rows + y] > numbers[rows + likely]:
-                    likely = y
-        for turn in range(-1, count):
-            y = turn if turn >= 0 else likely
-            if y < 0 or numbers[rows + y] <= second:
+        if todo[k]:
+            window = (span[0, k], span[1, k], span[2, k], span[3, k])
+            judge_surface(numbers, (at + k * height * width, highest + k * height, width, dy, dx), window, found[k])
+
+
+@shared
+def judge_surface(numbers, surface, window, found):
+    """Find the peaks of one node; ``surface`` is (at, highest, width, dy, dx), ``window`` and ``found`` those of the node."""
+    begin, highest, width, dy, dx = surface
+    top, bottom, left, right = window
+    none, rows, count = np.float32(NONE), highest + top, bottom - top
+    y0 = place_of_highest(numbers, rows, count)
+    best = numbers[rows + y0]
+    if best == none:
+        return
+    y0 += top
+    x0 = left + place_of_highest(numbers, begin + y0 * width + left, right - left)
+    bound = 0
+    for v in range(3):
+        for u in range(3):
+            y, x = y0 + v - 1, x0 + u - 1
+            if y < top or y >= bottom or x < left or x >= right:
+                bound = 1
                 continue
-            row = begin + (top + y) * width
-            above, below = row - width if y > 0 else row, row + width if y + 1 < count else row
-            near = EXCLUSION if abs(top + y - y0) <= EXCLUSION else -1
-            second = highest_maximum(numbers, above, row, below, left, right, x0 - near, x0 + near + 1, second)
-        found[k, 3] = min(HIGHEST_RATIO, best / second) if second > 0 else HIGHEST_RATIO
+            value = numbers[begin + y * width + x]
+            if value != none:
+                found[5 + 3 * v + u] = value
+            elif bound == 0:
+                bound = 2
+    found[0], found[1], found[2], found[4] = best, dy + y0, dx + x0, bound
+    likely, second = -1, np.float32(0)
+    for first, last in ((top, y0 - FLANK), (y0 + FLANK + 1, bottom)):
+        if first < last:
+            y = first - top + place_of_highest(numbers, rows + first - top, last - first)
+            if likely < 0 or numbers[rows + y] > numbers[rows + likely]:
+                likely = y
+    for turn in range(-1, count):
+        y = turn if turn >= 0 else likely
+        if y < 0 or numbers[rows + y] <= second:
+            continue
+        row = begin + (top + y) * width
+        above, below = row - width if y > 0 else row, row + width if y + 1 < count else row
+        near = EXCLUSION if abs(top + y - y0) <= EXCLUSION else -1
+        second = highest_maximum(numbers, above, row, below, left, right, x0 - near, x0 + near + 1, second)
+    found[3] = min(HIGHEST_RATIO, best / second) if second > 0 else HIGHEST_RATIO
+
+
+@shared
+def keep_surface(numbers, at, width, window, keep):
+    """Copy the surface of one node; NaN where there is no coefficient."""
+    top, bottom, left, right = window
+    for y in range(top, bottom):
+        for x in range(left, right):
+            value = numbers[at + y * width + x]
+            keep[y - top, x - left] = value if value != np.float32(NONE) else np.nan
 
 
 @compiled

@@ -13,14 +13,19 @@ import numpy as np
 
 from ftrack.kernels.compiled import inner, shared
 from ftrack.kernels.folded import pair_products
-from ftrack.kernels.lanes import LANES
+from ftrack.kernels.lanes import LANES, NONE
 from ftrack.kernels.layout import Layout
+from ftrack.kernels.peaks import judge_surface, keep_surface
 from ftrack.kernels.scores import make_join
+from ftrack.kernels.sliding import fill
 from ftrack.kernels.strip import factors_of
 
 _push1, _push2, _push3 = (make_join(vectors, True, False) for vectors in (1, 2, 3))
 _score1, _score2, _score3 = (make_join(vectors, False, True) for vectors in (1, 2, 3))
 _both1, _both2, _both3 = (make_join(vectors, True, True) for vectors in (1, 2, 3))
+
+TOGETHER = 8
+"""Blocks beside each other that are worked on at one part of the offsets after the other."""
 
 
 class Squares(NamedTuple):
@@ -73,35 +78,54 @@ def mark_squares(layout: Layout, todo: np.ndarray, shape: tuple[int, int]) -> np
 
 
 @shared
-def advance_squares(numbers, shape, places, nodes, squares, i, part):
-    """Work through row ``i`` of the blocks of a strip at one part of the offsets."""
+def advance_squares(numbers, shape, places, nodes, squares, i, begin):
+    """Work on ``TOGETHER`` blocks of row ``i`` of a strip, and on the squares that end with them, at all offsets."""
     side, _, _, _, panels, vectors, bands, group, _, _ = shape
     reach, levels, columns = vectors * LANES, squares.chip.size - 1, squares.columns
-    line, dy0, dx0 = group * reach, part // panels * group, part % panels * reach
-    parts, many = panels * bands, (1 << levels) - 1
+    line, parts, many = group * reach, panels * bands, (1 << levels) - 1
     end = columns if squares.behind else columns + many
-    moved = (i * parts + part) * many * line
-    lines = (places.lines, squares.seam + moved, squares.next_seam + moved, end, columns, line)
-    r, s = places.r + i * side * places.r_step, places.s + (i * side + dy0) * places.s_step + dx0
-    for j in range(columns):
-        needed, moved = np.int64(squares.needed[part, i, j]), (j + squares.shift) * side
-        if needed > 0:
-            above, out, room = places.ring + (part * columns + j) * line, _pair(lines, 0, j), squares.room
-            pair_products(numbers, r + moved, places.r_step, s + moved, places.s_step, squares.fold, side, vectors, room, above, out)
-    for level in range(1, levels + 1):
-        size = 1 << level
-        for j in range(columns):
-            if squares.needed[part, i, j] > level:
+    for part in range(parts):
+        seam, dy0, dx0 = (i * parts + part) * many * line, part // panels * group, part % panels * reach
+        lines = (places.lines + 2 * part * many * line, squares.seam + seam, squares.next_seam + seam, end, line)
+        r, s = places.r + i * side * places.r_step, places.s + (i * side + dy0) * places.s_step + dx0
+        for j in range(begin, min(begin + TOGETHER, columns)):
+            needed, moved = np.int64(squares.needed[part, i, j]), (j + squares.shift) * side
+            if needed > 0:
+                above, out = places.ring + (part * columns + j) * line, _pair(lines, 0, j)
+                pair_products(
+                    numbers, r + moved, places.r_step, s + moved, places.s_step, squares.fold, side, vectors, squares.room, above, out
+                )
+            for level in range(1, needed):
+                size = 1 << level
                 a, b = _pair(lines, level - 1, j - (size >> 1)), _pair(lines, level - 1, j)
                 above = places.ring + (((size - 1 + (i & size - 1)) * parts + part) * columns + j) * line
-                at = (squares.chip[level], i + 1 - size, j + 1 + squares.shift - size, dy0, dx0)
+                at = (squares.chip[level], i + 1 - size, j + 1 + squares.shift - size, dy0, dx0, j - begin)
                 _join(numbers, (a, b, above, _pair(lines, level, j)), level < levels, shape, places, nodes, squares.starts, at)
+
+
+@shared
+def judge_squares(numbers, shape, places, nodes, squares, i, begin, result):
+    """Find the peaks of the nodes whose chips end with those blocks; forget the highest coefficients."""
+    found, keep = result
+    height, width = shape.bands * shape.group, shape.panels * shape.vectors * LANES + LANES
+    for j in range(begin, min(begin + TOGETHER, squares.columns)):
+        for level in range(1, squares.chip.size):
+            c = squares.chip[level]
+            n, m = _node_of(shape.step, nodes.todo, squares.starts, c, i + 1 - (1 << level), j + 1 + squares.shift - (1 << level))
+            if n >= 0:
+                row = (c * TOGETHER + j - begin) * height
+                surface, highest = places.surface + LANES + row * width, places.highest + row
+                window = (nodes.span[n, 0, m], nodes.span[n, 1, m], nodes.span[n, 2, m], nodes.span[n, 3, m])
+                judge_surface(numbers, (surface, highest, width, shape.dy, shape.dx), window, found[c, n, m])
+                fill(numbers, highest, height, np.float32(NONE))
+                if keep.size:
+                    keep_surface(numbers, surface, width, window, keep[c, n, m])
 
 
 @inner
 def _join(numbers, lines, push, shape, places, nodes, starts, at):
     """Add two pairs side by side; if ``push``, add the square above, and if the square is a chip to be done, write its coefficients."""
-    c, top, left, dy0, dx0 = at
+    c, top, left, dy0, dx0, k = at
     a, b, above, below = lines
     n, m = _node_of(shape.step, nodes.todo, starts, c, top, left)
     reach, group = shape.vectors * LANES, shape.group
@@ -116,7 +140,7 @@ def _join(numbers, lines, push, shape, places, nodes, starts, at):
         if push:
             y0, y1 = 0, group
         height, width = shape.bands * group, shape.panels * reach + LANES
-        row = (c * nodes.todo.shape[2] + m) * height + dy0 + y0
+        row = (c * TOGETHER + k) * height + dy0 + y0
         mean, inverse, pitch, total, scale = factors_of(
             shape, places, nodes, (c, n, m), (top * shape.side, left * shape.side), (dy0 + y0, dx0)
         )
@@ -160,9 +184,9 @@ def _node_of(step, todo, starts, c, top, left):
 @inner
 def _pair(lines, level, j):
     """Return the place of the pair of squares of a size that ends in a column; the last before and the last of a strip lie in the seam."""
-    at, seam, next_seam, end, columns, line = lines
+    at, seam, next_seam, end, line = lines
     size = 1 << level
-    place = at + (level * columns + j) * line
+    place = at + (2 * size - 2 + (j & 2 * size - 1)) * line
     if j < 0:
         place = seam + (2 * size - 1 + j) * line
     elif j >= end - size:

@@ -8,13 +8,13 @@ from ftrack.kernels.chain import DOWN, FIRST, HEIGHT, RIGHT, SECOND, WIDTH
 from ftrack.kernels.compiled import compiled, inner, shared
 from ftrack.kernels.gaps import advance_gaps
 from ftrack.kernels.masked import advance_masked, extend_planes, sum_blocks
-from ftrack.kernels.peaks import judge_row
+from ftrack.kernels.peaks import judge_row, keep_surface
 from ftrack.kernels.products import block_products
 from ftrack.kernels.products import offsets_for as offsets_for
 from ftrack.kernels.rims import fill_rims, remember_rims
 from ftrack.kernels.scores import normalise
 from ftrack.kernels.sliding import fill
-from ftrack.kernels.squares import advance_squares
+from ftrack.kernels.squares import TOGETHER, advance_squares, judge_squares
 from ftrack.kernels.strip import BACK, CHIP, LINE, MASK, PLANE, RING, START, factors_of
 from ftrack.kernels.vectors import LANES, NONE, make_merge
 
@@ -64,14 +64,15 @@ def sweep_strip(numbers, shape, places, table, nodes, gaps, result):
 @compiled
 def sweep_squares(numbers, shape, places, table, nodes, gaps, squares, result):
     """Do the same where all chips are squares of squares; see ``ftrack.kernels.squares``."""
-    _begin(numbers, shape, places, nodes)
+    _clear_tails(numbers, shape, places, nodes.todo.shape[0] * TOGETHER)
+    _clear_highest(numbers, shape, places, nodes.todo.shape[0] * TOGETHER)
     fill(numbers, squares.room, shape.group * shape.vectors * LANES, np.float32(0))
     kept = remember_rims(shape, table, nodes)
     for i in range(shape.rows):
         fill_rims(numbers, shape, places, table, nodes, gaps, kept, i)
-        for part in range(shape.panels * shape.bands):
-            advance_squares(numbers, shape, places, nodes, squares, i, part)
-        _write_row(numbers, shape, places, table, nodes.todo, nodes.span, i, result)
+        for j in range(0, squares.columns, TOGETHER):
+            advance_squares(numbers, shape, places, nodes, squares, i, j)
+            judge_squares(numbers, shape, places, nodes, squares, i, j, result)
 
 
 @compiled
@@ -134,10 +135,8 @@ def _write_row(numbers, shape, places, table, chosen, spans, i, result):
         if keep.size:
             for j in range(size):
                 if todo[j]:
-                    for y in range(span[0, j], span[1, j]):
-                        for x in range(span[2, j], span[3, j]):
-                            value = numbers[surface + (j * height + y) * width + x]
-                            keep[c, node, j, y - span[0, j], x - span[2, j]] = value if value != np.float32(NONE) else np.nan
+                    window = (span[0, j], span[1, j], span[2, j], span[3, j])
+                    keep_surface(numbers, surface + j * height * width, width, window, keep[c, node, j])
     _clear_highest(numbers, shape, places, chosen.shape[0] * size)
 
 

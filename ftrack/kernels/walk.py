@@ -10,14 +10,14 @@ import numpy as np
 from ftrack.kernels.folded import paired_offsets_for
 from ftrack.kernels.lanes import LANES
 from ftrack.kernels.layout import Layout
-from ftrack.kernels.squares import Squares, levels_of, mark_squares
+from ftrack.kernels.squares import TOGETHER, Squares, levels_of, mark_squares
 from ftrack.kernels.strip import Gaps, Nodes, Places, Shape
 from ftrack.kernels.sweep import sweep_squares
 from ftrack.kernels.tiles import MASKED, PLAIN, Cell, Result, Search, Tables, Tile, images_of
 from ftrack.kernels.vectors import PAIRS
 
-CACHE = 1_400_000
-"""Bytes of sums that a strip may keep, so that they stay in the processor's caches."""
+CACHE = 8_000_000
+"""Bytes of sums that a strip may keep, so that they stay in the cache that processors share; narrower strips cost more where they meet."""
 
 FEWEST = 8
 """Blocks along x of a strip at the least."""
@@ -153,7 +153,7 @@ def _by_part(todo: np.ndarray, span: np.ndarray, shape: Shape) -> np.ndarray:
 def _strips(layout: Layout, shape: Shape) -> list[tuple[int, int]]:
     """Cut the columns of blocks so that the sums of one strip stay in the processor's caches."""
     many = (1 << levels_of(layout)) - 1
-    size = 4 * shape.panels * shape.vectors * LANES * shape.bands * shape.group * (many + len(layout.counts))
+    size = 4 * shape.panels * shape.vectors * LANES * shape.bands * shape.group * many
     pieces = max(min(-(-shape.columns // max(CACHE // size, FEWEST)), shape.columns // (many + 1)), 1)
     return list(pairwise(k * shape.columns // pieces for k in range(pieces + 1)))
 
@@ -167,10 +167,10 @@ def place_squares(tile: Tile, cell: Cell, union: np.ndarray) -> tuple[Places, in
     nodes = chips * min(columns + int(layout.counts.max()), cell[3] - cell[2]) * height
     sizes = [
         tile.boxes.end,
-        levels_of(layout) * columns * line,
+        2 * many * parts * line,
         many * parts * columns * line,
-        nodes * (shape.panels * reach + LANES) + 2 * LANES,
-        nodes,
+        chips * TOGETHER * height * (shape.panels * reach + LANES) + 2 * LANES,
+        chips * TOGETHER * height,
         line,
         2 * nodes * shape.panels * reach,
         many * parts * shape.rows * line,
