@@ -59,3 +59,17 @@ def test_strips_make_no_difference(monkeypatch: pytest.MonkeyPatch, cache: int, 
     assert np.isfinite(whole.peak).sum() > 100
     for one, other in zip(whole, cut, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_windows_of_other_nodes_make_no_difference() -> None:
+    layout = lay_out((16, 32), 8, 30, 12, 12)
+    height, width = (n * layout.side for n in layout.shape)
+    random = np.random.default_rng(3)
+    reference = random.normal(size=(height, width)).astype(np.float32)
+    secondary = random.normal(size=(height + 60, width + 60)).astype(np.float32)
+    narrow = random.random((12, 12)) < 0.7
+    windows = Windows(np.zeros((12, 12), np.int64), np.where(narrow, 8, 0), np.where(narrow, 6, 30))
+    among = find_peaks(reference, secondary, layout, windows, 0.6, np.ones_like(narrow))
+    alone = find_peaks(reference, secondary, layout, windows, 0.6, narrow)
+    for one, other in zip(among, alone, strict=True):
+        np.testing.assert_array_equal(one[:, narrow], other[:, narrow])

@@ -212,8 +212,7 @@ def _merge_boxes(typing_context, sums, one, other, out, squares, weight, share1,
 def _highest_maximum(typing_context, numbers, above, at, below, first, last, left, right, least):
     """Return the highest local maximum above ``least`` of a row between ``first`` and ``last`` that is not between ``left`` and ``right``.
 
-    ``above``, ``at`` and ``below`` are the places of three rows; ``least`` where there is no maximum. One number on each
-    side of the three rows is looked at.
+    ``above``, ``at`` and ``below`` are the places of three rows; ``least`` where there is no maximum.
     """
     i8, i4 = types.int64, ir.IntType(32)
     signature = types.float32(numbers, i8, i8, i8, i8, i8, i8, i8, types.float32)
@@ -232,10 +231,12 @@ def _highest_maximum(typing_context, numbers, above, at, below, first, last, lef
         fine = builder.and_(fine, builder.fcmp_ordered(">", value, best))
         before = builder.block
         with builder.if_then(builder.icmp_unsigned("!=", bits_of(builder, fine), BITS(0)), likely=False):
+            first = builder.icmp_signed("==", place, spread(builder, builder.trunc(args[4], i4), PLACES))
+            last = builder.icmp_signed("==", place, builder.sub(limits[0], ir.Constant(PLACES, [1] * LANES)))
             for row in rows:
-                for beside in (-1, 0, 1):
-                    other = load(builder, row, builder.add(at, number(beside)))
-                    fine = builder.and_(fine, builder.fcmp_ordered(">=", value, other))
+                for beside, rim in ((-1, first), (0, None), (1, last)):
+                    higher = builder.fcmp_ordered(">=", value, load(builder, row, builder.add(at, number(beside))))
+                    fine = builder.and_(fine, builder.or_(higher, rim) if rim else higher)
             higher, within = builder.select(fine, value, best), builder.block
         chosen = builder.phi(VECTOR)
         chosen.add_incoming(best, before)
