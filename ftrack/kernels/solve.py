@@ -40,15 +40,19 @@ def add_blocks(sums, blocks, chip, row, down, total):
         Result.
     """
     step, count, start = blocks[1], blocks[2][chip], blocks[3][chip]
-    top = start + row * step
-    for x in range(down.shape[0]):
-        for p in range(PLANES):
-            down[x, p] = 0.0
+    top, flat, added = start + row * step, down.reshape(-1), total.reshape(-1)
+    flat[:] = 0.0
     for k in range(count):
-        line = sums[top + k]
-        for x in range(down.shape[0]):
-            for p in range(PLANES):
-                down[x, p] += line[x, p]
+        line = sums[top + k].reshape(-1)
+        for q in range(flat.size):
+            flat[q] += line[q]
+    if step == 1:
+        added[:] = 0.0
+        for k in range(count):
+            part = flat[(start + k) * PLANES :]
+            for q in range(added.size):
+                added[q] += part[q]
+        return
     for j in range(total.shape[0]):
         left = start + j * step
         for p in range(PLANES):
@@ -71,38 +75,38 @@ def solve_chip(q, centre, found):
     found : float64 (FIELDS,)
         Result.
     """
-    n = q[N]
-    r, x, y, w = q[R] / n, q[X] / n, q[Y] / n, q[W] / n
+    n, each = q[N], 1.0 / q[N]
+    r, x, y, w = q[R] * each, q[X] * each, q[Y] * each, q[W] * each
     rr, rx, ry, rw, ww = q[RR] - n * r * r, q[RX] - n * r * x, q[RY] - n * r * y, q[RW] - n * r * w, q[WW] - n * w * w
     if not (rr > 0.0 and ww > 0.0 and rw > 0.0):
         return False
-    gain = np.sqrt(ww / rr)
-    a, b, c = q[XX] - n * x * x - rx * rx / rr, q[XY] - n * x * y - rx * ry / rr, q[YY] - n * y * y - ry * ry / rr
-    e, f = q[XW] - n * x * w - rx * rw / rr, q[YW] - n * y * w - ry * rw / rr
+    gain, along, down, steady = np.sqrt(ww / rr), rx / rr, ry / rr, rw / rr
+    a, b, c = q[XX] - n * x * x - rx * along, q[XY] - n * x * y - ry * along, q[YY] - n * y * y - ry * down
+    e, f = q[XW] - n * x * w - rw * along, q[YW] - n * y * w - rw * down
     determinant = a * c - b * b
     if not determinant > 0.0:
         return False
-    left = ww - rw * rw / rr - (e * (c * e - b * f) + f * (a * f - b * e)) / determinant
+    left = ww - rw * steady - (e * (c * e - b * f) + f * (a * f - b * e)) / determinant
     correlation = np.sqrt(min(max(1.0 - left / ww, 0.0), 1.0))
-    variance = (1.0 - correlation) * rr / n
+    variance = (1.0 - correlation) * rr * each
     noise = 0.5 * variance * NOISE_IN_DERIVATIVE
     a, c = max(a - noise * n, LEAST_SHARE * a), max(c - noise * n, LEAST_SHARE * c)
     determinant = a * c - b * b
     if not determinant > 0.0:
         b, determinant = 0.0, a * c
     # The gradients are those of the mean of both images, so they are (1 + gain) / 2 times those of the reference.
-    slope = 0.5 * (1.0 + gain)
-    dx, dy = centre
-    u = q[XD] - q[XX] * dx - q[XY] * dy - noise * (q[ND] - n * dx) - slope * e / gain
-    v = q[YD] - q[XY] * dx - q[YY] * dy - noise * (q[MD] - n * dy) - slope * f / gain
-    found[0] = dx + (c * u - b * v) / determinant
-    found[1] = dy + (a * v - b * u) / determinant
+    slope, inverse = 0.5 * (1.0 + gain), 1.0 / determinant
+    (dx, dy), over = centre, slope / gain
+    u = q[XD] - q[XX] * dx - q[XY] * dy - noise * (q[ND] - n * dx) - over * e
+    v = q[YD] - q[XY] * dx - q[YY] * dy - noise * (q[MD] - n * dy) - over * f
+    found[0] = dx + (c * u - b * v) * inverse
+    found[1] = dy + (a * v - b * u) * inverse
     # What interpolation takes from the noise lies at wavelengths that hardly matter for the displacement.
-    variance *= 2.0 / (1.0 + q[KEPT] / n)
+    variance *= 2.0 / (1.0 + q[KEPT] * each)
     # Noise of the gradients meets that of the images: the squared gradients count with it in the middle of the sandwich.
-    more = noise * n / determinant
-    found[2] = slope * np.sqrt(2.0 * variance * (c + more * (c * c + b * b)) / determinant)
-    found[3] = slope * np.sqrt(2.0 * variance * (a + more * (a * a + b * b)) / determinant)
+    more = noise * n * inverse
+    found[2] = slope * np.sqrt(2.0 * variance * (c + more * (c * c + b * b)) * inverse)
+    found[3] = slope * np.sqrt(2.0 * variance * (a + more * (a * a + b * b)) * inverse)
     found[4] = correlation
     found[5] = noise
     found[6], found[7], found[8], found[9] = q[XX], q[XY], q[YY], n

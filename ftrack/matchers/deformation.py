@@ -23,8 +23,9 @@ from ftrack.schema import Status
 Box = tuple[slice, slice]
 """Rows and columns of nodes."""
 
-FIRST_WIDTH, FIRST_RADIUS = 0.25, 0.5
-"""Width and radius of the Gaussian that smooths the peaks into a first field, in smallest chips."""
+WIDTH, RADIUS = 0.25, 0.25
+"""Width of the Gaussian that smooths peaks or solutions into a field, and its radius for solutions, in smallest chips; that for peaks is
+half the largest chip."""
 
 SHARPER = 2.5
 """By how much the second field is bent further, in what smoothing takes from it once more."""
@@ -66,7 +67,7 @@ class Scales(NamedTuple):
 def scales_of(chip_sizes: tuple[int, ...], spacing: int) -> Scales:
     """Return how far neighbours matter."""
     smallest, largest = min(chip_sizes), max(chip_sizes)
-    lengths = (0.5 * largest, max(FIRST_RADIUS * smallest, 0.5 * largest), FIRST_RADIUS * smallest)
+    lengths = (0.5 * largest, 0.5 * largest, RADIUS * smallest)
     apron, first, second = (math.ceil(length / spacing) for length in lengths)
     return Scales(apron, first, second, reach_of(chip_sizes, spacing).margin)
 
@@ -120,7 +121,7 @@ def solve_tile(images: Images, layout: Layout, found: Peaked, limits: tuple[floa
         See ``ftrack.kernels.solve``; NaN in the margin.
     """
     spacing, smallest = layout.step * layout.side, int(layout.counts[0]) * layout.side
-    scales, width = scales_of(tuple(int(c) * layout.side for c in layout.counts), spacing), FIRST_WIDTH * smallest / spacing
+    scales, width = scales_of(tuple(int(c) * layout.side for c in layout.counts), spacing), WIDTH * smallest / spacing
     solved = np.full((FIELDS, *found.chosen.shape), np.nan)
     may, apron = ((found.status == Status.MEASURED) | (found.status == Status.AMBIGUOUS)).any(0), scales.apron
     wide, inner = _box(may, scales.ring, 2 * apron), _box(may, scales.ring + scales.inside, apron)
