@@ -156,8 +156,8 @@ def test_a_block_without_data_is_all_zero() -> None:
     sums = sums_of(images, field, 8, (2, 3))
     assert (sums[0, 1] == 0.0).all()
     assert (sums[1, 0] == 0.0).all()
-    assert sums[0, 0, N] == 5 * 4
-    assert sums[0, 2, N] == 40
+    assert sums[0, 0, N] == (8 - REACH) * (8 - AFTER)
+    assert sums[0, 2, N] == (8 - REACH) * 8
 
 
 def test_rows_and_columns_that_are_not_used_are_left_alone() -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
 
-TAPS = 8
+TAPS = 6
 """Pixels that an interpolation takes along each axis."""
 
 BITS = 8
@@ -15,60 +14,55 @@ FRACTIONS = 2**BITS
 BEFORE, AFTER = TAPS // 2 - 1, TAPS // 2
 """Pixels needed before and after a position."""
 
-DERIVATIVE = (45.0 / 60.0, -9.0 / 60.0, 1.0 / 60.0)
-"""Weights of the differences over 2, 4 and 6 pixels in the sixth-order first derivative."""
+DERIVATIVE = (8.0 / 12.0, -1.0 / 12.0)
+"""Weights of the differences over 2 and 4 pixels in the fourth-order first derivative."""
 
 REACH = len(DERIVATIVE)
 """Pixels needed on every side for a gradient."""
 
-NOISE_IN_DERIVATIVE = 2.0 * (45.0**2 + 9.0**2 + 1.0) / 3600.0
+NOISE_IN_DERIVATIVE = 2.0 * (8.0**2 + 1.0) / 144.0
 """Sum of the squared weights: how much white noise adds to the mean squared gradient."""
 
+FOR_VALUES, FOR_SLOPES = (1.2, 0.001), (1.0, 0.02)
+"""Texture for which the weights are best: noise that a Gaussian of this width smooths, px, and white noise with this share of its power."""
 
-SHORT = 0.02
-"""Share of the power of waves that are as long as a pixel, beside those of a texture that is smoothed by a pixel."""
 
+def _fit(passed: np.ndarray, moments: np.ndarray, texture: tuple[float, float]) -> np.ndarray:
+    """Return the weights of ``TAPS`` pixels that pass waves nearest to what is wanted: (FRACTIONS, TAPS).
 
-def _tabulate() -> np.ndarray:
-    """Return the cubic spline's response to one pixel, cut to ``TAPS`` pixels, at every fraction: float32 (FRACTIONS, TAPS).
-
-    It passes less noise than a windowed sinc of that width (Unser 1999).
+    Parameters
+    ----------
+    passed : complex (wave, FRACTIONS)
+        What is wanted of the waves of ``_WAVES``.
+    moments : float64 (2, FRACTIONS)
+        Sum of the weights, and sum of weights times pixels from the position: kept to exactly, so that slopes stay where they are.
+    texture : (float, float)
+        See ``FOR_VALUES``.
     """
-    pulse = np.zeros(16 * TAPS)
-    pulse[8 * TAPS] = 1.0
-    distance = (np.arange(FRACTIONS) / FRACTIONS)[:, None] - (np.arange(TAPS) - BEFORE)
-    weights = ndimage.map_coordinates(pulse, [8 * TAPS + distance], order=3)
-    weights[0] = np.arange(TAPS) == BEFORE
-    table: np.ndarray = (weights / weights.sum(1, keepdims=True)).astype(np.float32)
-    return table
+    power = np.exp(-np.square(texture[0] * _WAVES)) + texture[1]
+    waves, exact = np.exp(1j * _WAVES * _PIXELS), np.array([np.ones(TAPS), _PIXELS])
+    normal = np.block([[(waves.conj().T @ (power * waves)).real, exact.T], [exact, np.zeros((2, 2))]])
+    weights: np.ndarray = np.linalg.solve(normal, np.concatenate([(waves.conj().T @ (power * passed)).real, moments]))[:TAPS].T
+    return weights
 
 
-def _differentiate(values: np.ndarray) -> np.ndarray:
-    """Return the weights that come nearest to the derivative of what ``values`` interpolate, at every fraction: (FRACTIONS, TAPS).
+_WAVES, _PIXELS, _PLACES = np.linspace(0.0, np.pi, 257)[:, None], np.arange(TAPS) - BEFORE, np.arange(FRACTIONS) / FRACTIONS
 
-    Both images' gradients must pass waves alike: at whole pixels these weights are the derivative itself. Elsewhere they differ from it
-    least for a smooth texture, and give that of a constant and of a slope exactly.
-    """
-    wave, at = np.linspace(0.0, np.pi, 257)[:, None], np.arange(TAPS) - BEFORE
-    steps = np.arange(1, REACH + 1)
-    derivative = 2j * np.sin(wave * steps) @ np.array(DERIVATIVE)
-    power = np.sqrt(np.exp(-np.square(wave)) + SHORT)
-    waves = power * np.exp(1j * wave * at)
-    wanted = derivative[:, None] * (waves @ values.astype(float).T)
-    exact, slope = np.array([np.ones(TAPS), at]), np.zeros((2, FRACTIONS))
-    slope[1] = 1.0
-    normal = np.block([[(waves.conj().T @ waves).real, exact.T], [exact, np.zeros((2, 2))]])
-    right = np.concatenate([(waves.conj().T @ wanted).real, slope])
-    table: np.ndarray = np.linalg.solve(normal, right)[:TAPS].T
-    return table
+WEIGHTS = _fit(np.exp(1j * _WAVES * _PLACES), np.array([np.ones(FRACTIONS), _PLACES]), FOR_VALUES).astype(np.float32)
+"""Weights of the value at every fraction: float32 (FRACTIONS, TAPS)."""
 
+WEIGHTS[0] = _PIXELS == 0
 
-WEIGHTS = _tabulate()
-
-SLOPES = _differentiate(WEIGHTS)
+SLOPES = _fit(
+    2j * np.sin(_WAVES * np.arange(1, REACH + 1)) @ np.array(DERIVATIVE)[:, None] * (np.exp(1j * _WAVES * _PIXELS) @ WEIGHTS.T),
+    np.array([np.zeros(FRACTIONS), np.ones(FRACTIONS)]),
+    FOR_SLOPES,
+)
+"""Weights of the gradient at every fraction, which are the derivative of the interpolated values as nearly as can be: float64
+(FRACTIONS, TAPS). Both images' gradients must pass waves alike; at whole pixels these weights are ``DERIVATIVE`` itself."""
 
 TABLE = np.concatenate([WEIGHTS, SLOPES], axis=1, dtype=np.float32)
 """Both, side by side: float32 (FRACTIONS, 2 * TAPS)."""
 
 KEPT_BETWEEN = np.square(WEIGHTS, dtype=float).sum(1)
-"""White noise that is interpolated loses some of its power: none at whole pixels, a quarter half-way between two."""
+"""White noise that is interpolated loses some of its power: none at whole pixels, a fifth half-way between two."""
