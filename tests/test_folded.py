@@ -53,6 +53,21 @@ def test_sums_are_those_of_the_block_and_the_one_above(side: int, vectors: int) 
     np.testing.assert_array_equal(sums.ravel(), above + before)
 
 
+@pytest.mark.parametrize("last", [0.0, 2.0])
+def test_a_block_of_zeros_takes_the_sums_above_and_leaves_zeros(last: float) -> None:
+    r, s, numbers, fold = numbers_of()
+    r[8:16, 16:24] = 0
+    r[15, 23] = last
+    numbers[: r.size] = r.ravel()
+    fold_images(numbers, ((0, *R), (r.size, *S)), fold)
+    above = np.random.default_rng(1).normal(size=14 * 48).astype(np.float32)
+    before = above.copy()
+    sums = multiply(numbers, fold, 8, 3, 0, above)
+    plain = last * np.array([[s[15 + g, 27 + d] for d in range(48)] for g in range(14)])
+    np.testing.assert_allclose(above.reshape(plain.shape), plain, rtol=0, atol=1e-4)
+    np.testing.assert_array_equal(sums.ravel(), above + before)
+
+
 def test_sums_do_not_depend_on_the_first_of_the_offsets_nor_on_how_many_there_are() -> None:
     _, _, numbers, fold = numbers_of()
     wide = multiply(numbers, fold, 8, 3, 0, np.zeros(14 * 48, np.float32)).copy()

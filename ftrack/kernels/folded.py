@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ftrack.kernels.compiled import compiled, shared
+from ftrack.kernels.compiled import compiled, inner, shared
 from ftrack.kernels.vectors import LANES, PAIRS, WIDEST, make_pairs
 
 _4x1, _4x2, _4x3 = (make_pairs(4, vectors) for vectors in (1, 2, 3))
@@ -59,6 +59,9 @@ def pair_products(numbers, r, r_step, s, s_step, fold, side, vectors, room, abov
     behind, see ``fold_images``, and of ``room`` for half as many sums, behind as many zeros.
     """
     reach, half = vectors * LANES, PAIRS[vectors] * vectors * LANES
+    if _is_empty(numbers, r, r_step, side):
+        _take_above(numbers, above, out, 2 * half)
+        return
     for turn in range(3):
         r_at = (r + fold, r, r + fold + r_step)[turn]
         s_at = (s + s_step, s + fold, s + fold + s_step)[turn]
@@ -78,3 +81,23 @@ def pair_products(numbers, r, r_step, s, s_step, fold, side, vectors, room, abov
             _1x2(numbers, r_at, 2 * r_step, s_at, 2 * s_step, side, start, last, kept, to, line)
         else:
             _1x3(numbers, r_at, 2 * r_step, s_at, 2 * s_step, side, start, last, kept, to, line)
+
+
+@inner
+def _is_empty(numbers, at, step, side):
+    """Return whether all pixels of a block are zero, as they are beyond the rim of the imagery."""
+    for y in range(side):
+        for x in range(side):
+            if numbers[at + y * step + x] != 0:
+                return False
+    return True
+
+
+@inner
+def _take_above(numbers, above, out, count):
+    """Write the sums of the block above, whose place is taken by zeros."""
+    above, out = np.uintp(above), np.uintp(out)
+    for x in range(np.uintp(count)):
+        value = numbers[above + x]
+        numbers[above + x] = np.float32(0)
+        numbers[out + x] = value + np.float32(0)
