@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -17,6 +20,22 @@ SIDE = 160
 MATCHER = NCC(chip_sizes=(16, 32), search_radius=10, search="guided")
 
 
+OBJECTS = 50_000
+"""Objects after which Python looks for those that refer to each other alone: compiling makes many, nearly all of which are needed."""
+
+
+@contextmanager
+def _few_collections() -> Iterator[None]:
+    """Let Python look for unreachable objects more rarely for a while."""
+    usual = gc.get_threshold()
+    gc.set_threshold(OBJECTS, 20, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)
+
+
+@_few_collections()
 def compile_numerics() -> float:
     """Filter, match and clean two small images, with and without a gap; the compiled code is kept on disk.
 
@@ -54,6 +73,7 @@ def _images() -> tuple[np.ndarray, np.ndarray]:
     return images, part
 
 
+@_few_collections()
 def compile_the_rest() -> None:
     """Filter, solve for the displacement of a few nodes as if they had been searched, and search where every chip has gaps.
 

@@ -9,6 +9,8 @@ from typing import Any, Protocol, cast
 
 from numba import config, njit
 
+from ftrack.kernels.pipeline import PartCompiler, WholeCompiler
+
 
 class Decorator(Protocol):
     """What compiles a function."""
@@ -31,12 +33,18 @@ def compiled(function: Callable[..., Any], /) -> Any:
     usual = config.CACHE_DIR  # type: ignore[attr-defined]
     config.CACHE_DIR = str(Path(usual or _HERE / "__pycache__") / f"kernels-{_VERSION}")  # type: ignore[attr-defined]
     try:
-        return _njit(nogil=True, cache=True, error_model="numpy", no_cfunc_wrapper=True)(function)
+        return _njit(pipeline_class=WholeCompiler, nogil=True, cache=True, error_model="numpy", no_cfunc_wrapper=True)(function)
     finally:
         config.CACHE_DIR = usual  # type: ignore[attr-defined]
 
 
-_part: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+_part: dict[str, Any] = {
+    "pipeline_class": PartCompiler,
+    "nogil": True,
+    "error_model": "numpy",
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+}
 
 inner: Decorator = _njit(**_part, inline="always")
 """A part of one compiled function."""
