@@ -15,7 +15,7 @@ LARGEST_SIDE = 4
 JOINED, WIDEST = 2, 1024
 """Tiles, and pixels, along the side of what a task measures, at the most, where it takes several tiles together."""
 
-MOST = 4 * 2**30
+MOST = 6 * 2**30
 """Bytes of a worker that are planned with at the most, however large it is."""
 
 REFINE, READ = 0.2, 0.03
@@ -49,18 +49,22 @@ class Needs(NamedTuple):
 def choose_cut(tiling: Tiling, groupings: Sequence[Grouping], needs: Needs, workers: Workers) -> Cut:
     """Return the cut with which a run takes least time, among those that fit into the memory of the workers.
 
-    If none does, it is the one that needs least.
+    Groupings are tried in turn, the one of most images first, until one leaves room for several tiles: with fewer images some are read
+    more than once in a wave. If nothing fits, it is the cut that needs least.
     """
     most = max(1, min(JOINED, WIDEST // (tiling.tile * tiling.spacing)))
     shapes = [(side, joined) for side in range(1, LARGEST_SIDE + 1) for joined in range(1, min(side, most) + 1)]
-    cuts = [(grouping, side, tiling._replace(joined=joined)) for grouping in groupings for side, joined in shapes]
-    ahead = [forecast(cut, grouping.images, side, needs[:2], needs.found) for grouping, side, cut in cuts]
-    memory = [worker_memory(each, workers.number, workers.threads) for each in ahead]
-    fit = [number for number, need in enumerate(memory) if need <= min(SHARE * workers.memory, MOST * workers.threads)]
-    efforts = {number: effort(cuts[number][2], cuts[number][0], cuts[number][1], needs, workers) for number in fit}
-    best = min(fit, key=lambda number: (efforts[number], memory[number])) if fit else memory.index(min(memory))
-    grouping, side, cut = cuts[best]
-    return Cut(grouping.limit, side, cut.joined)
+    room = min(SHARE * workers.memory, MOST * workers.threads)
+    fit: list[tuple[float, Cut]] = []
+    for grouping in groupings:
+        for side, joined in shapes:
+            cut = tiling._replace(joined=joined)
+            ahead = forecast(cut, grouping.images, side, needs[:2], needs.found)
+            if worker_memory(ahead, workers.number, workers.threads) <= room:
+                fit.append((effort(cut, grouping, side, needs, workers), Cut(grouping.limit, side, joined)))
+        if any(cut.side > 1 for _, cut in fit):
+            break
+    return min(fit, default=(0.0, Cut(groupings[-1].limit, 1, 1)))[1]
 
 
 class _Axis(NamedTuple):

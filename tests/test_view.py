@@ -23,6 +23,7 @@ from ftrack.grid import Grid, place
 from ftrack.means import pair_index
 from ftrack.schema import STATUS_TEXT, Status
 from ftrack.series import place_of, point_series, profile
+from ftrack.view.dates import as_dates, dress_dates
 from ftrack.view.frames import choose_frame, round_number, short_crs
 
 HEIGHT, WIDTH, STEP = 60, 80, 80.0
@@ -165,6 +166,28 @@ def test_one_pair_needs_no_choice_and_a_single_map_no_pairs() -> None:
     flat = cube[["vx", "vy"]].isel(mid_date=0).drop_vars("mid_date")
     assert view.plot_velocity(flat).get_title() == "Ice velocity"
     assert view.plot_velocity(cube.assign_attrs(title="Perito Moreno")).get_title() == "Perito Moreno, 2020-01-01 to 2020-01-11 (10 days)"
+
+
+@pytest.mark.parametrize(
+    ("flags", "pair", "said"),
+    [
+        ((1, 0, 2), 0, ""),
+        ((1, 0, 2), 1, "misregistration not taken off"),
+        ((1, 0, 2), "median", "misregistration not taken off in 1 of 3 pairs"),
+        ((1, 1, 2), "median", ""),
+    ],
+)
+def test_a_map_says_where_misregistration_is_still_in_it(flags: tuple[int, ...], pair: Any, said: str) -> None:
+    cube = make_cube(3).assign_coords(stable_shift_flag=("mid_date", np.array(flags, np.uint8)))
+    found = [text.get_text() for text in view.plot_velocity(cube, pair).texts if "misregistration" in text.get_text()]
+    assert found == ([said] if said else [])
+
+
+def test_days_of_a_time_axis_tell_their_month() -> None:
+    axes = Figure().subplots()
+    dress_dates(axes, *as_dates(np.array(["2021-05-03", "2021-06-07"], "datetime64[D]")))
+    labels = [label.get_text() for label in axes.get_xticklabels()]
+    assert "15 May" in labels and "Jun" in labels
 
 
 def test_large_maps_are_thinned_and_stay_in_place() -> None:

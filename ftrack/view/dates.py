@@ -21,6 +21,7 @@ def dress_dates(ax: Axes, first: float, last: float) -> None:
     locator = mdates.AutoDateLocator(minticks=4, maxticks=9)  # type: ignore[no-untyped-call]
     ax.xaxis.set_major_locator(locator)
     formatter = mdates.ConciseDateFormatter(locator)  # type: ignore[no-untyped-call]
+    formatter.formats[2] = "%d %b"
     formatter.offset_formats[1:3] = ["", "%Y"]
     ax.xaxis.set_major_formatter(formatter)
     ax.grid(True, color="0.9", linewidth=0.6)

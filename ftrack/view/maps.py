@@ -88,8 +88,20 @@ def plot_velocity(
     elif arrows:
         _draw_arrows(ax, frame, arrows)
     _draw_scale(ax, frame)
+    ax.text(1.0, 1.01, _unshifted(cube, pair), transform=ax.transAxes, ha="right", va="bottom", fontsize="small", color="#b2182b")
     ax.set_title(heading(cube, "Ice velocity", frame), pad=26 if arrows and known.size else 8)
     return ax
+
+
+def _unshifted(cube: xr.Dataset, pair: int | str | Any | None) -> str:
+    """Return of how many of the pairs that are shown misregistration was not taken off; nothing if there are none, or it is not known."""
+    if "stable_shift_flag" not in cube:
+        return ""
+    index = pair_index(cube, pair) if "mid_date" in cube.dims else None
+    flags = np.atleast_1d(cube["stable_shift_flag"].values)
+    left = (flags if index is None else flags[[index]]) == 0
+    several = f" in {np.count_nonzero(left)} of {left.size} pairs" if left.size > 1 else ""
+    return f"misregistration not taken off{several}" if left.any() else ""
 
 
 def plot_quality(cube: xr.Dataset, pair: int | str | Any | None = None) -> Figure:
