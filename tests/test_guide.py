@@ -119,10 +119,18 @@ def test_large_radii_and_priors_are_covered_at_any_spacing(spacing: int) -> None
 
 def test_a_guided_window_lies_inside_the_allowed_one() -> None:
     allowed = Windows(*np.full((2, 9, 9), 3), np.full((9, 9), 12))
-    pair = shifted_pair((256, 256), (14.6, -8.8))
+    pair = shifted_pair((256, 256), (13.4, -8.8))
     sight = look_ahead((pair.reference, pair.secondary), (96, 96), 8, 12, allowed, 0.6)
     assert sight.sure.any()
     assert (abs(sight.windows.dx - 3) + RADIUS <= 12).all() and (abs(sight.windows.dy - 3) + RADIUS <= 12).all()
+
+
+def test_peaks_near_the_limit_of_the_allowed_window_are_those_of_the_full_search() -> None:
+    """Coarse peaks lie on the rim of what is looked at there, and guide nobody."""
+    pair, nodes = shifted_pair((256, 256), (14.2, -8.2), noise=0.1), np.arange(96, 160, 8)
+    full, guided = (m.measure(pair.reference, pair.secondary, nodes, nodes, Prior(3.0, 3.0)) for m in (FULL, GUIDED))
+    assert (full[STATUS] == Status.MEASURED).all()
+    np.testing.assert_array_equal(full, guided)
 
 
 def test_nothing_is_decimated_where_that_has_nothing_to_offer() -> None:

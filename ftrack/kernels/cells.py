@@ -46,9 +46,11 @@ def cut_cells(search: Search) -> list[tuple[Cell, np.ndarray]]:
     if not some.any():
         return []
     edges = search.span.swapaxes(0, 1)
-    alike = bool((edges == edges[:, :1, :1]).all()) or all(np.ptp(edge[some]) == 0 for edge in edges)
+    if (edges == edges[:, :1, :1]).all() or all(np.ptp(edge[some]) == 0 for edge in edges):
+        union = edges[:, *np.argwhere(some)[0]].copy()
+        return [((0, rows, 0, columns), union)] if union[1] > union[0] else []
     widest = int((edges[1] - edges[0])[some].max())
-    down, along = _edges(rows, rows if alike else MANY), _edges(columns, columns if alike else MANY)
+    down, along = _edges(rows, MANY), _edges(columns, MANY)
     far = 2**40
     low, high = np.where(some, search.span[:, ::2].swapaxes(0, 1), far), np.where(some, search.span[:, 1::2].swapaxes(0, 1), -far)
     low = np.minimum.reduceat(np.minimum.reduceat(low, down[:-1], 1), along[:-1], 2)
@@ -58,7 +60,7 @@ def cut_cells(search: Search) -> list[tuple[Cell, np.ndarray]]:
         for j in range(len(along) - 1):
             cell = (int(down[i]), int(down[i + 1]), int(along[j]), int(along[j + 1]))
             union = np.array([low[0, i, j], high[0, i, j], low[1, i, j], high[1, i, j]])
-            cells += [(cell, union)] if alike else _cut_further(cell, union, search, some, widest)
+            cells += _cut_further(cell, union, search, some, widest)
     return [(cell, union) for cell, union in cells if union[1] > union[0]]
 
 

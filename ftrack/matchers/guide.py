@@ -20,9 +20,6 @@ FACTORS = (4, 3, 2)
 AVERAGED = 4
 """Decimated pixels on every side of one whose mean is taken out of it."""
 
-BEYOND = 1
-"""Decimated pixels around the offsets that are allowed, so that no peak among these lies on the rim of what is searched."""
-
 RADIUS = 3
 """Radius of the windows that are searched closely, px."""
 
@@ -35,7 +32,7 @@ DISTINCT, SHARE = 1.3, 0.6
 CLEAR = 0.5
 """Least correlation of a peak that is taken from a small window: a lower one may be surpassed elsewhere."""
 
-CUT = 1.5
+CUT = 1.75
 """How many times higher a second peak is expected to be where a chip lacks pixels: fewer are compared with it far from the first."""
 
 
@@ -58,7 +55,7 @@ def factor_of(spacing: int, radius: int) -> int:
 
 def reach_of(spacing: int, radius: int) -> int:
     """Return the pixels of the secondary that are needed on every side of a node."""
-    return factor_of(spacing, radius) * (CHIP // 2 + AVERAGED + BEYOND + 1) + radius + AROUND * spacing
+    return factor_of(spacing, radius) * (CHIP // 2 + AVERAGED + 1) + radius + AROUND * spacing
 
 
 def look_ahead(
@@ -100,9 +97,9 @@ def look_ahead(
 
 
 def _spans(allowed: Windows, radius: int, factor: int) -> np.ndarray:
-    """Return first and last row and first and last column of the windows, decimated px; no peak that is allowed lies on their rim."""
+    """Return first and last row and first and last column of the windows, decimated px, which hold all that is allowed."""
     first, last = (allowed.dy - radius, allowed.dx - radius), (allowed.dy + radius, allowed.dx + radius)
-    low, high = (part // factor - BEYOND for part in first), (-(-part // factor) + BEYOND + 1 for part in last)
+    low, high = (part // factor for part in first), (-(-part // factor) + 1 for part in last)
     return np.stack([part for both in zip(low, high, strict=True) for part in both], 1)
 
 
