@@ -43,8 +43,12 @@ def chip_sums(planes, blocks, chosen, out):
                 total[:] = 0.0
                 for k in range(counts[c]):
                     line = down[left + k :]
-                    for j in range(columns):
-                        total[j] += line[j * step]
+                    if step == 1:
+                        for j in range(columns):
+                            total[j] += line[j]
+                    else:
+                        for j in range(columns):
+                            total[j] += line[j * step]
                 for j in range(columns):
                     if chosen[i, j] == c:
                         out[p, i, j] = total[j]

@@ -329,12 +329,15 @@ def _copy(pixels, shape, y, x, rows, columns, room):
             room[i * columns + j] = pixels[(y + i) * shape[1] + x + j] if inside else np.float32(np.nan)
 
 
-@shared
+@inner
 def _level(pixels, at, step, size):
     """Return about the brightness of an image in a part: that of its middle, or of its first pixel that is there, or NaN."""
     value = pixels[at + size[0] // 2 * step + size[1] // 2]
-    if np.isfinite(value):
-        return value
+    return value if np.isfinite(value) else _first_level(pixels, at, step, size)
+
+
+@shared
+def _first_level(pixels, at, step, size):
     for y in range(size[0]):
         for x in range(size[1]):
             value = pixels[at + y * step + x]

@@ -233,9 +233,8 @@ def _sharpen(values: np.ndarray, usable: np.ndarray, weights: np.ndarray, field:
 
 def _forget(found: Peaked, where: np.ndarray, why: Status) -> None:
     """Take the chip from nodes whose solution cannot be kept."""
-    chip = np.maximum(found.chosen, 0).astype(np.int64)[None]
-    said = np.take_along_axis(found.status, chip, 0)
-    np.put_along_axis(found.status, chip, np.where(where, why, said).astype(np.uint8), 0)
+    for chip, status in enumerate(found.status):
+        status[where & (found.chosen == chip)] = why
     found.status[-1][where] = why
     found.chosen[where] = -1
 
