@@ -16,11 +16,11 @@ COPIES = 2.75
 SCRATCH = 80
 """Bytes that the matcher takes for every pixel of the two images of a pair."""
 
-HELD = 2.75
+HELD = 2.6
 """How many waves of several tasks are in memory: one in work, one that is read ahead, and what the allocator keeps of those before."""
 
-PROCESS = 600 * 2**20
-"""Bytes of a worker that hold its modules, compiled kernels and the raster cache, and what the allocator keeps."""
+PROCESS = 660 * 2**20
+"""Bytes of a worker that hold its modules, compiled kernels, what compiling them takes, and the raster cache."""
 
 SHARE = 0.6
 """Share of a worker's memory that may be planned with."""

@@ -168,7 +168,7 @@ def told_apart(url: str) -> Iterator[None]:
     except (PermissionError, NoCredentialsError, PartialCredentialsError) as error:
         raise Stop(f"{url} cannot be accessed: {error}; check the credentials and the rights on it") from error
     except (OSError, BotoCoreError, ClientError) as error:
-        raise Retry(f"{url}: {type(error).__name__}: {error}") from error
+        raise Retry(f"{url} does not answer as it should: {type(error).__name__}: {error}; try again later") from error
 
 
 def put(url: str, key: str, content: bytes, storage_options: Options = None) -> None:
