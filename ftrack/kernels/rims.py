@@ -76,7 +76,7 @@ def fill_rims(numbers, shape, places, table, nodes, gaps, kept, i):
         c, above = table[b, CHIP], i + 1 - table[b, HEIGHT] - table[b, START]
         if c < 0 or above < 0 or above % shape.step or above // shape.step >= nodes.todo.shape[1]:
             continue
-        n, m, size = above // shape.step, 0, table[b, HEIGHT] * shape.side
+        n, m, size = above // shape.step, np.int64(0), table[b, HEIGHT] * shape.side
         top, left = (above + table[b, START]) * shape.side, table[b, START] * shape.side
         sizes = (size, max(np.ceil(gaps.least * size * size), 1.0))
         while m < nodes.todo.shape[2]:

@@ -79,7 +79,7 @@ def sweep_squares(numbers, shape, places, table, nodes, gaps, squares, result):
 def sweep_masked(numbers, shape, places, table, nodes, gaps, result):
     """Find the peaks of the nodes of one strip by sums over the pixels that both images have; see ``sweep_strip``."""
     _begin(numbers, shape, places, nodes)
-    blocks, y = np.zeros((3, shape.rows, shape.columns), np.float32), 0
+    blocks, y = np.zeros((3, shape.rows, shape.columns), np.float32), np.int64(0)
     sum_blocks(numbers, shape, places, nodes, gaps, blocks)
     for i in range(shape.rows):
         y = extend_planes(numbers, shape, places, nodes, gaps, (i, y))
