@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import textwrap
+
+import numba
 import numpy as np
 
 from ftrack.kernels.compiled import compiled, making, shared
+from ftrack.kernels.pipeline import FITS
 
 
 @shared
@@ -41,3 +47,23 @@ def test_a_part_is_compiled_for_every_kind_of_arguments() -> None:
 
     assert both(np.float32(1.5), 2j) == 3 + 4j
     assert len(_twice.overloads) == before + 2
+
+
+def test_the_release_that_is_installed_fits() -> None:
+    assert numba.__version__.rpartition(".")[0] in FITS
+
+
+def test_another_release_of_numba_compiles_in_its_own_way() -> None:
+    script = """
+        import numba
+        numba.__version__ = "0.999.0"
+        import numpy as np
+        from numba.core.compiler import Compiler
+        from ftrack.kernels import compiled
+        assert compiled.compilers() == (Compiler, Compiler)
+        from ftrack.kernels.smooth import bell, smooth
+        values, smoothed = np.ones((2, 5, 5)), np.empty((2, 5, 5))
+        smooth(values, np.ones((5, 5), np.bool_), bell(1.0, 2), smoothed)
+        assert np.allclose(smoothed, 1.0)
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True)

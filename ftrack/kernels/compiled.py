@@ -9,7 +9,7 @@ from typing import Any, Protocol, cast
 
 from numba import config, njit
 
-from ftrack.kernels.pipeline import PartCompiler, WholeCompiler
+from ftrack.kernels.pipeline import compilers
 
 
 class Decorator(Protocol):
@@ -19,6 +19,7 @@ class Decorator(Protocol):
 
 
 _njit: Any = cast(Any, njit)
+_WHOLE, _PART = compilers()
 
 _HERE = Path(__file__).parent
 _VERSION = sha1(b"".join(file.read_bytes() for file in sorted(_HERE.glob("*.py"))), usedforsecurity=False).hexdigest()[:12]
@@ -33,13 +34,13 @@ def compiled(function: Callable[..., Any], /) -> Any:
     usual = config.CACHE_DIR  # type: ignore[attr-defined]
     config.CACHE_DIR = str(Path(usual or _HERE / "__pycache__") / f"kernels-{_VERSION}")  # type: ignore[attr-defined]
     try:
-        return _njit(pipeline_class=WholeCompiler, nogil=True, cache=True, error_model="numpy", no_cfunc_wrapper=True)(function)
+        return _njit(pipeline_class=_WHOLE, nogil=True, cache=True, error_model="numpy", no_cfunc_wrapper=True)(function)
     finally:
         config.CACHE_DIR = usual  # type: ignore[attr-defined]
 
 
 _part: dict[str, Any] = {
-    "pipeline_class": PartCompiler,
+    "pipeline_class": _PART,
     "nogil": True,
     "error_model": "numpy",
     "no_cpython_wrapper": True,

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numba
 from numba.core.codegen import JITCodeLibrary
-from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.compiler import Compiler, CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import LoweringPass, register_pass
 from numba.core.typed_passes import NativeLowering
+
+FITS = ("0.68",)
+"""Releases of Numba that this is known to fit, which uses their insides; others compile as they do by themselves, which takes longer."""
 
 
 class _Whole(JITCodeLibrary):
@@ -69,3 +73,9 @@ class PartCompiler(CompilerBase):
         passes.add_pass_after(_Register, NativeLowering)
         passes.finalize()
         return [passes]
+
+
+def compilers() -> tuple[type[CompilerBase], type[CompilerBase]]:
+    """Return what compiles functions that Python calls, and functions that only compiled ones call."""
+    fits = numba.__version__.rpartition(".")[0] in FITS
+    return (WholeCompiler, PartCompiler) if fits else (Compiler, Compiler)
