@@ -6,18 +6,20 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from numba import njit
 from oracles import correlation_surface, second_maximum
 from scipy.ndimage import gaussian_filter
 
-from ftrack.kernels import find
+from ftrack.kernels import find, peaks, products
 from ftrack.kernels.chain import chain_for, chain_of_pixels
 from ftrack.kernels.find import Peaks, Windows, everywhere, find_peaks
 from ftrack.kernels.layout import Layout, lay_out
-from ftrack.kernels.peaks import EXCLUSION, HIGHEST_RATIO, fit_axis, judge_row
-from ftrack.kernels.products import block_products
+from ftrack.kernels.peaks import EXCLUSION, HIGHEST_RATIO, fit_axis
 from ftrack.kernels.vectors import GROUPS, LANES, NONE
 
 WIDTH = 64
+
+block_products, judge_row = (njit(part.py_func, error_model="numpy") for part in (products.block_products, peaks.judge_row))
 
 
 def texture(shape: tuple[int, int], seed: int, mean: float = 0.0, spread: float = 100.0) -> np.ndarray:

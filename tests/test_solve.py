@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numba import njit
 from oracles import summed
 
+from ftrack.kernels import solve
 from ftrack.kernels.layout import lay_out
 from ftrack.kernels.normal import PLANES, N
-from ftrack.kernels.solve import FIELDS, add_blocks, solve_chip
+from ftrack.kernels.solve import FIELDS
 from ftrack.synthetic import shifted_pair
+
+add_blocks, solve_chip = (njit(part.py_func, error_model="numpy") for part in (solve.add_blocks, solve.solve_chip))
 
 SIDE, COUNT = 8, 4
 CHIP = SIDE * COUNT

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ftrack.kernels.chain import DOWN, FIRST, HEIGHT, RIGHT, SECOND, WIDTH
-from ftrack.kernels.compiled import compiled, inner, shared
+from ftrack.kernels.compiled import filling, inner, shared
 from ftrack.kernels.vectors import LANES, merge_boxes
 
 FLAT = 1e-6
@@ -43,8 +43,8 @@ class Boxes(NamedTuple):
         return {"mean": self.mean + moved, "inverse": self.inverse + moved, "height": self.height, "pitch": self.pitch}
 
 
-@compiled
-def fill_boxes(numbers, region, chain, rows_of, planes, sums, squares, far):
+@filling
+def fill_boxes(numbers, region, chain, rows_of, planes, sums, squares, slot, far):
     """Fill mean and inverse root of the summed squared deviations of the boxes at every place of a region, for every chip.
 
     Parameters
@@ -64,12 +64,14 @@ def fill_boxes(numbers, region, chain, rows_of, planes, sums, squares, far):
         parts; -1 = none.
     sums, squares : (n,), float32 (n,)
         Room for the rows and one more. In double precision the sums serve images of any brightness.
+    slot : int64 (box,)
+        Room for which of them is written to.
     far : int64 (chip, row)
         Result, see ``Boxes``.
     """
     at, step, rows, columns, mean, inverse = region
     spare = (rows_of[-1, 1] + rows_of[-1, 0]) * columns
-    slot = np.zeros(chain.shape[0], np.int64)
+    slot[:] = 0
     for y in range(rows):
         base = slot[0] * columns
         _begin_row(numbers[at + y * step : at + y * step + columns], sums[base : base + columns], squares[base : base + columns])
@@ -100,7 +102,7 @@ def fill_boxes(numbers, region, chain, rows_of, planes, sums, squares, far):
             slot[b] = slot[b] + 1 if slot[b] + 1 < rows_of[b, 0] else 0
 
 
-@compiled
+@filling
 def find_far(numbers, places, where, pieces, some, span, far):
     """Find the chips that are compared with a box whose mean is too large for its spread; see ``LEVEL``.
 
@@ -151,10 +153,10 @@ def rows_to_remember(chain: np.ndarray) -> np.ndarray:
     return rows
 
 
-def room_for_boxes(rows_of: np.ndarray, columns: int, kind: type) -> tuple[np.ndarray, np.ndarray]:
-    """Return room for the sums, of a kind of number, and squares that `fill_boxes` remembers."""
+def room_for_boxes(rows_of: np.ndarray, columns: int, kind: type) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return room for the sums, of a kind of number, and squares that `fill_boxes` remembers, and for where it writes them."""
     size = int(rows_of[-1].sum() + 1) * columns + 2 * LANES
-    return np.zeros(size, kind), np.zeros(size, np.float32)
+    return np.zeros(size, kind), np.zeros(size, np.float32), np.zeros(len(rows_of), np.int64)
 
 
 @inner

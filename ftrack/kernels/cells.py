@@ -13,6 +13,7 @@ from ftrack.kernels.gaps import PLANES
 from ftrack.kernels.layout import Layout
 from ftrack.kernels.moments import Chips
 from ftrack.kernels.products import offsets_for
+from ftrack.kernels.rims import room_for_rims
 from ftrack.kernels.squares import in_squares
 from ftrack.kernels.strip import PLANE, Gaps, Nodes, Places, Shape
 from ftrack.kernels.sweep import sweep_gaps, sweep_masked, sweep_strip
@@ -223,8 +224,13 @@ def _measure_strip(tile: Tile, search: Search, what: tuple[Cell, np.ndarray, int
         found = np.full((*todo.shape, 14), np.nan, np.float32)
         keep = np.full((*todo.shape, *result.keep.shape[3:]) if result.keep.size else (0,) * 5, np.nan, np.float32)
         gaps = _gaps(tile, shape, tables, kind, todo.shape)
-        sweep = {MASKED: sweep_masked, GAPPY: sweep_gaps}.get(kind, sweep_strip)
-        sweep(tile.numbers, shape, places, tables.blocks, nodes, gaps, (found, keep))
+        given = (tile.numbers, shape, places, tables.blocks, nodes, gaps)
+        if kind < MASKED:
+            sweep_strip(*given, room_for_rims(shape, tables.blocks, nodes), (found, keep))
+        elif kind == MASKED:
+            sweep_masked(*given, np.zeros((3, shape.rows, shape.columns), np.float32), (found, keep))
+        else:
+            sweep_gaps(*given, (found, keep))
         search.mode[here][gaps.far] = MASKED if kind < MASKED else GAPPY
         result.found[here][todo] = found[todo]
         if result.keep.size:

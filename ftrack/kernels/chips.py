@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ftrack.kernels.compiled import compiled, inner
+from ftrack.kernels.compiled import filling, inner
 from ftrack.kernels.normal import XX, XY, YY, N
 
 
-@compiled
-def chip_sums(planes, blocks, chosen, out):
+def chip_sums(planes: np.ndarray, blocks: tuple[int, int, np.ndarray, np.ndarray], chosen: np.ndarray, out: np.ndarray) -> None:
     """Sum planes of blocks over the chip of every node.
 
     Parameters
@@ -23,9 +22,13 @@ def chip_sums(planes, blocks, chosen, out):
     out : float64 (plane, row, column)
         Result; nodes without a chip are left alone.
     """
+    _chip_sums(planes, blocks, chosen, np.empty(planes.shape[2]), np.empty(chosen.shape[1]), out)
+
+
+@filling
+def _chip_sums(planes, blocks, chosen, down, total, out):
     step, counts, starts = blocks[1], blocks[2], blocks[3]
     rows, columns = chosen.shape
-    down, total = np.empty(planes.shape[2]), np.empty(columns)
     for i in range(rows):
         for c in range(counts.size):
             wanted = False
@@ -54,7 +57,7 @@ def chip_sums(planes, blocks, chosen, out):
                         out[p, i, j] = total[j]
 
 
-@compiled
+@filling
 def weigh_blocks(sums, field, place, out):
     """Weigh a field by the squared gradients of every block, and by its pixels.
 

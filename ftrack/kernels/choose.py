@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ftrack.kernels.compiled import compiled
+from ftrack.kernels.compiled import filling, shared
 from ftrack.kernels.normal import PLANES, N
 from ftrack.kernels.solve import FIELDS, add_blocks, solve_chip
 
@@ -31,7 +31,7 @@ STEP = 0.75
 """A node that is solved with its neighbours lies this near to their field, px."""
 
 
-@compiled
+@filling
 def judge_chips(valid, flat, peak, offset, quality, limits, status):
     """Say of every chip whether its peak can be trusted, or why not.
 
@@ -76,7 +76,7 @@ def judge_chips(valid, flat, peak, offset, quality, limits, status):
                 status[c, i, j] = said
 
 
-@compiled
+@shared
 def fit_axis(before: float, centre: float, after: float, gaussian: bool, pixels: float) -> tuple[float, float]:
     """Fit a parabola, or through logarithms a Gaussian, to three coefficients.
 
@@ -95,7 +95,7 @@ def fit_axis(before: float, centre: float, after: float, gaussian: bool, pixels:
     return 0.5 * (a - b) / curvature, noise
 
 
-@compiled
+@filling
 def fit_peaks(around, offset, pixels, gaussian, max_error, status, chosen, found):
     """Fit the peak of the smallest chip that is certain, at every node.
 
@@ -141,14 +141,14 @@ def fit_peaks(around, offset, pixels, gaussian, max_error, status, chosen, found
                     break
 
 
-@compiled
+@shared
 def explains(correlation: float, peak: float, far: bool) -> bool:
     """Say whether a solution explains the chip well enough; one that is far from the whole-pixel peak must do so better than the peak."""
     left, left_before = 1.0 - correlation * correlation, 1.0 - peak * peak
     return left_before >= BETTER * left if far else left <= BETTER * left_before + SLACK
 
 
-@compiled
+@shared
 def _trust(found, peak, y, x, max_error):
     """Say whether a solution belongs to its peak, or why not."""
     distance = max(abs(found[0] - x), abs(found[1] - y))
@@ -158,8 +158,13 @@ def _trust(found, peak, y, x, max_error):
     return MEASURED if found[2] <= max_error and found[3] <= max_error else ERROR_TOO_LARGE
 
 
-@compiled
-def solve_nodes(sums, blocks, field, peaks, limits, status, chosen, together, found):
+def room_for_nodes(columns: tuple[int, int], chips: int) -> tuple[np.ndarray, ...]:
+    """Return room for ``solve_nodes`` where rows have so many blocks and nodes."""
+    return np.empty((columns[0], PLANES)), np.empty((chips, columns[1], PLANES)), np.empty(FIELDS), np.empty(chips, np.bool_)
+
+
+@filling
+def solve_nodes(sums, blocks, field, peaks, limits, rooms, status, chosen, together, found):
     """Solve every node by the sums of its blocks.
 
     A peak that is ambiguous by itself is taken where it lies on the field that its neighbours give.
@@ -176,6 +181,8 @@ def solve_nodes(sums, blocks, field, peaks, limits, status, chosen, together, fo
         Of every chip, (chip, row, column).
     limits : (least share of pixels, largest error)
         Limits of a solution.
+    rooms : (float64 (block column, PLANES), float64 (chip, column, PLANES), float64 (FIELDS,), bool (chip,))
+        From ``room_for_nodes``.
     status : uint8 (chip, row, column)
         What is known of the chips; changed where a solution fails.
     chosen : int8 (row, column)
@@ -187,8 +194,7 @@ def solve_nodes(sums, blocks, field, peaks, limits, status, chosen, together, fo
     """
     side, counts, (peak, dy, dx) = blocks[0], blocks[2], peaks
     rows, columns = chosen.shape
-    down, total, one = np.empty(sums.shape[1:]), np.empty((counts.size, columns, PLANES)), np.empty(FIELDS)
-    added = np.empty(counts.size, np.bool_)
+    down, total, one, added = rooms
     for i in range(rows):
         added[:] = False
         for j in range(columns):

@@ -11,7 +11,7 @@ import numpy as np
 
 from ftrack.kernels.boxes import FAINTEST
 from ftrack.kernels.coarse_sums import make_columns, make_rows
-from ftrack.kernels.compiled import compiled, inner, shared
+from ftrack.kernels.compiled import filling, inner, shared
 from ftrack.kernels.lanes import LANES
 
 EXCLUSION = 2
@@ -31,8 +31,7 @@ _columns_1, _columns_2 = (make_columns(side, CHIP // side) for side in (1, 2))
 _rows_1, _rows_2 = (make_rows(CHIP // side) for side in (1, 2))
 
 
-@compiled
-def level(image, reach, out, there):
+def level(image: np.ndarray, reach: int, out: np.ndarray, there: np.ndarray) -> None:
     """Take the mean of the valid pixels around every pixel out of it.
 
     Parameters
@@ -46,8 +45,12 @@ def level(image, reach, out, there):
     there : float32 (y - 2 * reach, x - 2 * reach)
         Result; 1 where there are data, else 0.
     """
-    total, count = np.zeros((2, image.shape[1]))
-    value, some = np.zeros((2, out.shape[1]))
+    _level(image, reach, out, there, np.empty((4, image.shape[1])))
+
+
+@filling
+def _level(image, reach, out, there, rooms):
+    total, count, value, some = rooms[0], rooms[1], rooms[2, : out.shape[1]], rooms[3, : out.shape[1]]
     for y in range(out.shape[0]):
         total[:], count[:], value[:], some[:] = 0.0, 0.0, 0.0, 0.0
         for v in range(2 * reach + 1):
@@ -69,8 +72,7 @@ def level(image, reach, out, there):
             out[y, x] = left if abs(left) > 1e-6 * abs(mean) else 0.0
 
 
-@compiled
-def measure(image, there, side, least, out):
+def measure(image: np.ndarray, there: np.ndarray, side: int, least: float, out: np.ndarray) -> None:
     """Fill the inverse root of the summed squares of the square chip that begins at each pixel.
 
     Parameters
@@ -84,8 +86,12 @@ def measure(image, there, side, least, out):
     out : float32 (y - side + 1, x - side + 1)
         Result; zero where there is no texture, or too few pixels.
     """
-    power, some = np.zeros((2, image.shape[1]), np.float32)
-    total, count = np.zeros((2, out.shape[1]), np.float32)
+    _measure(image, there, side, least, out, np.empty((4, image.shape[1]), np.float32))
+
+
+@filling
+def _measure(image, there, side, least, out, rooms):
+    power, some, total, count = rooms[0], rooms[1], rooms[2, : out.shape[1]], rooms[3, : out.shape[1]]
     for y in range(out.shape[0]):
         power[:], some[:], total[:], count[:] = 0.0, 0.0, 0.0, 0.0
         for v in range(side):
@@ -133,8 +139,17 @@ def _sum_row(side, sums, at, scale, scale_at, inverse, inverse_at, size, out, ou
         _rows_2(sums, at, scale, scale_at, inverse, inverse_at, size, out, out_at)
 
 
-@compiled
-def find_coarse(images, inverses, spacing, far, cell, union, span, alike, found):
+def find_coarse(
+    images: tuple[np.ndarray, np.ndarray],
+    inverses: tuple[np.ndarray, np.ndarray],
+    spacing: int,
+    far: int,
+    cell: tuple[int, int, int, int],
+    union: tuple[int, ...],
+    span: np.ndarray,
+    alike: bool,
+    found: np.ndarray,
+) -> None:
     """Find the peaks of the nodes of a cell.
 
     Parameters
@@ -159,19 +174,33 @@ def find_coarse(images, inverses, spacing, far, cell, union, span, alike, found)
     """
     side = 1 if spacing % 2 else 2
     step, count = spacing // side, CHIP // side
-    top, bottom, left, right = cell
-    down, across = union[1] - union[0], union[3] - union[2]
-    width = right - left
-    lanes, most = _whole(width), min(ROWS, bottom - top)
-    pitch, blocks = _whole((width - 1) * step + count + (across + side - 2) // side + 1), (most - 1) * step + count
+    down, across, width, most = union[1] - union[0], union[3] - union[2], cell[3] - cell[2], min(ROWS, cell[1] - cell[0])
+    lanes, pitch = (-(-n // LANES) * LANES for n in (width, (width - 1) * step + count + (across + side - 2) // side + 1))
+    blocks = (most - 1) * step + count
     below = blocks + (down + side - 2) // side + 1
-    a, b = np.zeros((side * side, blocks * pitch), np.float32), np.zeros((side * side, below * pitch + LANES), np.float32)
     c_rows, c_pitch = most + (down + spacing - 2) // spacing + 1, lanes + (across + spacing - 2) // spacing + 1
-    c = np.zeros((spacing * spacing, c_rows * c_pitch), np.float32)
-    sums, begin = np.zeros((blocks + count) * pitch + LANES, np.float32), (count - 1) * pitch
-    own, surface = np.zeros((most, lanes), np.float32), np.zeros((most, down * across, lanes), np.float32)
-    places, line, ones = np.zeros((2, side * side), np.int64), np.zeros(pitch, np.float32), np.ones(pitch, np.float32)
-    flat_a, flat_b, flat_c, flat_own, flat = a.ravel(), b.ravel(), c.ravel(), own.ravel(), surface.ravel()
+    shapes = (
+        (side * side, blocks * pitch),
+        (side * side, below * pitch + LANES),
+        (spacing * spacing, c_rows * c_pitch),
+        (most, lanes),
+    )
+    rows = tuple(np.zeros(shape, np.float32) for shape in shapes), np.zeros((most, down * across, lanes), np.float32)
+    lines = np.zeros((blocks + count) * pitch + LANES, np.float32), np.zeros(pitch, np.float32), np.ones(pitch, np.float32)
+    rooms = (*rows, lines, np.zeros((2, side * side), np.int64), (np.zeros((2, lanes), np.float32), np.zeros((3, lanes), np.int32)))
+    _find_in(images, inverses, (spacing, side, far), cell, union, span, alike, (most, blocks, below, c_rows, c_pitch, pitch), rooms, found)
+
+
+@filling
+def _find_in(images, inverses, distances, cell, union, span, alike, sizes, rooms, found):
+    """Find the peaks of the nodes of a cell in some rows of nodes after the other."""
+    spacing, side, far = distances
+    most, blocks, below, c_rows, c_pitch, pitch = sizes
+    (a, b, c, own), surface, (sums, line, ones), places, best = rooms
+    step, count = spacing // side, CHIP // side
+    top, bottom, left, right = cell
+    down, across, width, lanes, begin = union[1] - union[0], union[3] - union[2], right - left, own.shape[1], (count - 1) * pitch
+    flat_a, flat_b, flat_c, flat_own, flat = a.reshape(-1), b.reshape(-1), c.reshape(-1), own.reshape(-1), surface.reshape(-1)
     for first in range(top, bottom, most):
         rows = min(most, bottom - first)
         high = (rows - 1) * step + count
@@ -201,13 +230,7 @@ def find_coarse(images, inverses, spacing, far, cell, union, span, alike, found)
         for n in range(rows):
             if not alike:
                 _limit(surface[n], span[first + n, :, left:right], union)
-            _judge(surface[n], across, span[first + n, :, left:right], union, found[:, first + n, left:right])
-
-
-@inner
-def _whole(size):
-    """Return how many numbers whole vectors hold that hold so many."""
-    return -(-size // LANES) * LANES
+            _judge(surface[n], across, span[first + n, :, left:right], union, best, found[:, first + n, left:right])
 
 
 @inner
@@ -222,17 +245,20 @@ def _limit(surface, span, union):
 
 
 @inner
-def _judge(surface, across, span, union, found):
+def _judge(surface, across, span, union, rooms, found):
     """Find the highest coefficients of a row of nodes, and parabolas through them."""
     lanes = surface.shape[1]
-    best, where = np.full(lanes, NONE), np.zeros(lanes, np.int32)
+    (best, second), (where, at_y, at_x) = (rooms[0][0], rooms[0][1]), (rooms[1][0], rooms[1][1], rooms[1][2])
+    for m in range(lanes):
+        best[m], second[m], where[m] = NONE, NONE, np.int32(0)
     for o in range(surface.shape[0]):
         row = surface[o]
         for m in range(lanes):
             higher = row[m] > best[m]
             best[m] = row[m] if higher else best[m]
             where[m] = np.int32(o) if higher else where[m]
-    at_y, at_x, second = where // np.int32(across), where % np.int32(across), np.full(lanes, NONE)
+    for m in range(lanes):
+        at_y[m], at_x[m] = where[m] // np.int32(across), where[m] % np.int32(across)
     for o in range(surface.shape[0]):
         row, y, x = surface[o], np.int32(o // across), np.int32(o % across)
         for m in range(lanes):

@@ -26,7 +26,17 @@ _VERSION = sha1(b"".join(file.read_bytes() for file in sorted(_HERE.glob("*.py")
 
 
 def compiled(function: Callable[..., Any], /) -> Any:
-    """Compile a function that Python calls; what is compiled is kept on disk.
+    """Compile a function that Python calls; what is compiled is kept on disk."""
+    return _kept(function)
+
+
+def filling(function: Callable[..., Any], /) -> Any:
+    """Compile a function that Python calls and that makes no arrays; it need not count who holds those that it is given, see `shared`."""
+    return _kept(function, _nrt=False)
+
+
+def _kept(function: Callable[..., Any], **options: Any) -> Any:
+    """Keep what is compiled on disk.
 
     Numba looks only at the file of a function to see whether it has changed, not at the files of what it calls. So each
     version of all kernels together has a folder of its own.
@@ -34,7 +44,7 @@ def compiled(function: Callable[..., Any], /) -> Any:
     usual = config.CACHE_DIR  # type: ignore[attr-defined]
     config.CACHE_DIR = str(Path(usual or _HERE / "__pycache__") / f"kernels-{_VERSION}")  # type: ignore[attr-defined]
     try:
-        return _njit(pipeline_class=_WHOLE, nogil=True, cache=True, error_model="numpy", no_cfunc_wrapper=True)(function)
+        return _njit(pipeline_class=_WHOLE, nogil=True, cache=True, error_model="numpy", no_cfunc_wrapper=True, **options)(function)
     finally:
         config.CACHE_DIR = usual  # type: ignore[attr-defined]
 

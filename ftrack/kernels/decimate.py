@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ftrack.kernels.compiled import compiled
+from ftrack.kernels.compiled import filling
 from ftrack.kernels.moments import LARGEST
 
 
-@compiled
-def decimate(image, top, left, factor, out):
+def decimate(image: np.ndarray, top: int, left: int, factor: int, out: np.ndarray) -> None:
     """Fill the mean of the valid pixels of every square of ``factor`` by ``factor``.
 
     Parameters
@@ -23,8 +22,13 @@ def decimate(image, top, left, factor, out):
     out : float32 (rows, columns)
         Result; NaN where fewer than half of the pixels are valid.
     """
+    _decimate(image, top, left, factor, out, np.empty((2, out.shape[1] * factor), np.float32))
+
+
+@filling
+def _decimate(image, top, left, factor, out, rooms):
     width = out.shape[1] * factor
-    total, count = np.zeros((2, width), np.float32)
+    total, count = rooms[0], rooms[1]
     first, last = max(0, -left), max(0, min(width, image.shape[1] - left))
     for i in range(out.shape[0]):
         total[:], count[:] = 0.0, 0.0

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ftrack.kernels.compiled import compiled, inner, shared
+from ftrack.kernels.compiled import filling, inner, shared
 from ftrack.kernels.outliers import bring, centre_of, median, window
 
 NORMAL = 1.4826
@@ -53,7 +53,6 @@ def _typical(error: np.ndarray, usable: np.ndarray, box: tuple[int, int, int, in
     return median(scratch, count)
 
 
-@compiled
 def fill_holes(
     vectors: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
     usable: np.ndarray,
@@ -83,8 +82,13 @@ def fill_holes(
     filled : four float32 (y, x)
         Receive dx, dy and their errors; NaN where nothing is filled.
     """
-    shape = usable.shape
     scratch = np.empty(2 * (2 * radius + 1) * (2 * radius + 1))
+    _fill_holes(vectors, usable, wanted, radius, least, max_scatter, scratch, filled)
+
+
+@filling
+def _fill_holes(vectors, usable, wanted, radius, least, max_scatter, scratch, filled):
+    shape = usable.shape
     for y in range(shape[0]):
         for x in range(shape[1]):
             for part in filled:

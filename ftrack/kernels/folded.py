@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ftrack.kernels.compiled import compiled, inner, shared
+from ftrack.kernels.compiled import filling, inner, shared
 from ftrack.kernels.vectors import LANES, PAIRS, WIDEST, make_pairs
 
 _4x1, _4x2, _4x3 = (make_pairs(4, vectors) for vectors in (1, 2, 3))
@@ -23,7 +23,7 @@ def paired_offsets_for(height: int, width: int) -> tuple[int, int, int, int]:
     return panels, vectors, -(-height // (2 * PAIRS[vectors])), 2 * PAIRS[vectors]
 
 
-@compiled
+@filling
 def fold_images(numbers, images, fold):
     """Write what stands for pairs of rows ``fold`` numbers behind each image.
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ftrack.kernels.boxes import FAINTEST, FLAT, LEVEL
-from ftrack.kernels.compiled import compiled, inner
+from ftrack.kernels.compiled import filling, inner
 from ftrack.kernels.layout import Layout
 
 LARGEST = 1e15
@@ -31,7 +31,7 @@ class Chips(NamedTuple):
     scale: np.ndarray
 
 
-@compiled
+@filling
 def copy_valid(image, top, left, out, valid):
     """Copy an image into a larger one at ``(top, left)``, zero and not valid where there are no data.
 
@@ -55,7 +55,7 @@ def copy_valid(image, top, left, out, valid):
     return count
 
 
-@compiled
+@filling
 def sum_flags(flags, total):
     """Fill how many flags lie above and to the left of every corner: bool (y, x), int32 (y + 1, x + 1)."""
     for y in range(flags.shape[0]):
@@ -76,7 +76,8 @@ def measure_chips(image: np.ndarray, valid: np.ndarray, layout: Layout, chain: n
     """Return the moments of a reference without gaps filled by zero: float32 (y, x) and bool (y, x)."""
     shape = (len(layout.counts), layout.rows, layout.columns)
     moments = np.zeros((4, len(chain), *layout.shape))
-    _measure_blocks(image, valid, layout.side, moments[0, 0], moments[1, 0], moments[2, 0], moments[3, 0])
+    rooms = np.empty((2, image.shape[1]), np.float32), np.empty((3, image.shape[1]))
+    _measure_blocks(image, valid, layout.side, rooms, moments[0, 0], moments[1, 0], moments[2, 0], moments[3, 0])
     weight = np.zeros((len(chain), *layout.shape), np.float32)
     _merge_blocks(chain, moments, weight)
     pixels, mean, spread, top = chosen = np.empty((4, *shape))
@@ -97,12 +98,11 @@ def measure_chips(image: np.ndarray, valid: np.ndarray, layout: Layout, chain: n
     )
 
 
-@compiled
-def _measure_blocks(image, valid, side, n, mean, spread, top):
+@filling
+def _measure_blocks(image, valid, side, rooms, n, mean, spread, top):
     """Fill count, mean, sum of squared deviations and largest absolute value of the valid pixels of every block."""
     width = n.shape[1] * side
-    middle, largest = np.empty((2, width), np.float32)
-    count, total, squares = np.empty((3, width))
+    (middle, largest), (count, total, squares) = (rooms[0][0], rooms[0][1]), (rooms[1][0], rooms[1][1], rooms[1][2])
     for i in range(n.shape[0]):
         for x in range(width):
             middle[x] = image[i * side + side // 2, x // side * side + side // 2]
@@ -110,12 +110,12 @@ def _measure_blocks(image, valid, side, n, mean, spread, top):
         for y in range(i * side, (i + 1) * side):
             _add_row(image[y], valid[y], middle, count, total, squares, largest)
         for j in range(n.shape[1]):
-            here = slice(j * side, (j + 1) * side)
-            pixels = count[here].sum()
+            pixels, one, two, highest = 0.0, 0.0, 0.0, np.float32(0)
+            for x in range(j * side, (j + 1) * side):
+                pixels, one, two, highest = pixels + count[x], one + total[x], two + squares[x], max(highest, largest[x])
             if pixels > 0.0:
-                one, two = total[here].sum(), squares[here].sum()
                 n[i, j], mean[i, j] = pixels, middle[j * side] + one / pixels
-                spread[i, j], top[i, j] = max(two - one * one / pixels, 0.0), largest[here].max()
+                spread[i, j], top[i, j] = max(two - one * one / pixels, 0.0), highest
 
 
 @inner

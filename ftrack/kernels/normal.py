@@ -17,7 +17,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ftrack.kernels.compiled import compiled, inner, shared
+from ftrack.kernels.compiled import filling, inner, shared
 from ftrack.kernels.deform import AFTER, BEFORE, BITS, DERIVATIVE, FRACTIONS, REACH, TAPS
 from ftrack.kernels.lanes import Loop, fma_of, load, number, spread, store
 
@@ -180,8 +180,20 @@ def _added(builder: Any, vectors: list[Any]) -> Any:
     return vectors[0]
 
 
-@compiled
-def sum_blocks(images, corner, field, place, tables, used, even, side, out):
+def room_for_blocks(columns: int) -> tuple[np.ndarray, ...]:
+    """Return room for ``sum_blocks`` where rows have so many blocks."""
+    return (
+        np.empty(2 * WIDEST),
+        np.empty((WIDEST + 2 * REACH) ** 2, np.float32),
+        np.empty((WIDEST + BEYOND) ** 2, np.float32),
+        np.empty((2, 2, columns + 1)),
+        np.empty(2 * columns + 1, np.int64),
+        np.empty(2 * columns + 1),
+    )
+
+
+@filling
+def sum_blocks(images, corner, field, place, tables, used, even, side, rooms, out):
     """Draw the secondary back and fill the sums of all blocks.
 
     Parameters
@@ -203,16 +215,15 @@ def sum_blocks(images, corner, field, place, tables, used, even, side, out):
         change within a block is followed.
     side : int
         Side of a block, px.
+    rooms : (float64 (n,), float32 (n,), float32 (n,), float64 (2, 2, n), int64 (n,), float64 (n,))
+        From ``room_for_blocks``.
     out : float64 (block row, block column, PLANES)
         Result; a block whose pixels are all missing is zero.
     """
     flat, shapes = (images[0].reshape(-1), images[1].reshape(-1)), (images[0].shape, images[1].shape)
-    total, moved, spacing = np.empty(2 * WIDEST), np.empty(2), 2 * place[2]
-    room = np.empty((WIDEST + 2 * REACH) ** 2, np.float32), np.empty((WIDEST + BEYOND) ** 2, np.float32)
-    edges, closely = np.empty((2, 2, out.shape[1] + 1)), even < np.inf
-    halves = 2 * out.shape[1] + 1
-    nodes, parts = np.empty(halves, np.int64), np.empty(halves)
-    for h in range(halves):
+    total, room, edges, nodes, parts = rooms[0], rooms[1:3], rooms[3], rooms[4], rooms[5]
+    spacing, closely = 2 * place[2], even < np.inf
+    for h in range(nodes.size):
         nodes[h], parts[h] = _between(h * side - 2 * place[1], spacing)
     for i in range(out.shape[0]):
         if not used[0][i]:
@@ -234,13 +245,11 @@ def sum_blocks(images, corner, field, place, tables, used, even, side, out):
                     top, left = i * side + a * side // down, j * side + b * side // along
                     size = (a + 1) * side // down - a * side // down, (b + 1) * side // along - b * side // along
                     if down * along == 1:
-                        for d in range(2):
-                            moved[d] = _inside_cell(field[d], row, t, nodes[2 * j + 1], parts[2 * j + 1])
+                        moved = _both_inside(field, row, t, nodes[2 * j + 1], parts[2 * j + 1])
                     else:
                         y, x = 2 * (top - place[0]) + size[0], 2 * (left - place[1]) + size[1]
                         (v, q), (u, p) = _between(y, spacing), _between(x, spacing)
-                        for d in range(2):
-                            moved[d] = _inside_cell(field[d], v, q, u, p)
+                        moved = _both_inside(field, v, q, u, p)
                     first = corner[0] + top, corner[1] + left
                     _sum_part(flat, shapes, first, size, (moved, slopes), tables, room, total, out[i, j])
 
@@ -250,6 +259,11 @@ def _between(at, spacing):
     """Return the node before a place in half pixels, and how far this lies on the way to the next."""
     node = at // spacing
     return node, np.float64(at - node * spacing) / spacing
+
+
+@inner
+def _both_inside(field, i, t, j, s):
+    return _inside_cell(field[0], i, t, j, s), _inside_cell(field[1], i, t, j, s)
 
 
 @inner

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from ftrack.kernels.compiled import compiled, inner, shared
+from ftrack.kernels.compiled import filling, inner, shared
 
 LEAST_NEIGHBOURS = 4
 """Fewer measured neighbours than this say nothing about a vector, and a vector that nothing confirms is not kept."""
@@ -57,7 +57,8 @@ def bring(field: np.ndarray, usable: np.ndarray, y: int, x: int, box: tuple[int,
     Shear is not scatter: the neighbours are brought to the node along the slope. They come in row-major order;
     ``implied`` needs room for twice the nodes of the window.
     """
-    down, across = slope(field, usable, box, 1, 0, implied), slope(field, usable, box, 0, 1, implied)
+    none, one = np.int64(0), np.int64(1)
+    down, across = slope(field, usable, box, one, none, implied), slope(field, usable, box, none, one, implied)
     top, bottom, left, right = box
     count = 0
     for row in range(top, bottom):
@@ -124,7 +125,6 @@ def _passes(
     return total <= threshold * threshold
 
 
-@compiled
 def judge(
     vectors: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
     usable: np.ndarray,
@@ -157,7 +157,11 @@ def judge(
         Receives the nodes that pass.
     """
     size = 2 * (2 * radius + 1) * (2 * radius + 1)
-    implied = (np.empty(size), np.empty(size))
+    _judge(vectors, usable, changed, radius, limits, (np.empty(size), np.empty(size)), kept)
+
+
+@filling
+def _judge(vectors, usable, changed, radius, limits, implied, kept):
     for y in range(usable.shape[0]):
         for x in range(usable.shape[1]):
             kept[y, x] = usable[y, x]
@@ -172,7 +176,7 @@ def judge(
                 kept[y, x] = _passes(vectors, usable, (y, x), box, limits, implied)
 
 
-@compiled
+@filling
 def find_uncertain(errors: np.ndarray, usable: np.ndarray, radius: int, share: float, ratio: float, uncertain: np.ndarray) -> None:
     """Find nodes that are much less certain than the better ones around them: their chip straddles ground that has changed.
 

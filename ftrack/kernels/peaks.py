@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ftrack.kernels.compiled import compiled, shared
+from ftrack.kernels.compiled import filling, shared
 from ftrack.kernels.vectors import NONE, highest_maximum, place_of_highest
 
 EXCLUSION = 2
@@ -17,7 +17,7 @@ HIGHEST_RATIO = np.float32(100.0)
 """Peak ratio where there is no second positive peak."""
 
 
-@compiled
+@shared
 def judge_row(numbers, surfaces, todo, span, found):
     """Find the peaks of one row of nodes.
 
@@ -94,7 +94,7 @@ def keep_surface(numbers, at, width, window, keep):
             keep[y - top, x - left] = value if value != np.float32(NONE) else np.nan
 
 
-@compiled
+@filling
 def fit_axis(before: float, centre: float, after: float, gaussian: bool, pixels: float) -> tuple[float, float]:
     """Fit a parabola (or, through logarithms, a Gaussian) through a peak and its neighbours along one axis.
 

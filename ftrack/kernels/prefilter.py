@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from ftrack.kernels.compiled import compiled
+from ftrack.kernels.compiled import compiled, making, shared
 
 FLAT = 1e-12
 """Differences below this share of the grey value are rounding, not texture."""
@@ -36,7 +36,7 @@ def curvature_weights(weights: np.ndarray) -> np.ndarray:
     return np.asarray(2.0 * taps / (offsets**2 * taps).sum())
 
 
-@compiled
+@shared
 def split(image: np.ndarray, values: np.ndarray, valid: np.ndarray) -> None:
     """Part an image into its values (0 where missing) and its validity (1 or 0), both float64 (y, x)."""
     for y in range(image.shape[0]):
@@ -46,7 +46,7 @@ def split(image: np.ndarray, values: np.ndarray, valid: np.ndarray) -> None:
             valid[y, x] = 1.0 if known else 0.0
 
 
-@compiled
+@making
 def convolve(plane: np.ndarray, down: np.ndarray, across: np.ndarray, out: np.ndarray) -> None:
     """Sum ``down[k] * across[l] * plane[y + k - ky, x + l - kx]`` with zeros outside.
 
@@ -78,7 +78,7 @@ def convolve(plane: np.ndarray, down: np.ndarray, across: np.ndarray, out: np.nd
                 target[x] += weight * shifted[x]
 
 
-@compiled
+@making
 def smooth(image: np.ndarray, weights: np.ndarray, least: float, out: np.ndarray) -> None:
     """Smooth with gaps left out: NaN where a pixel is missing or less than ``least`` of the weight is on valid pixels."""
     values, valid, share = np.empty(image.shape), np.empty(image.shape), np.empty(image.shape)
@@ -139,7 +139,7 @@ def wallis(image: np.ndarray, weights: np.ndarray, floor: float, least: float, o
             out[y, x] = (image[y, x] - centre) / spread if spread > 0.0 else 0.0
 
 
-@compiled
+@making
 def _respond(values: np.ndarray, valid: np.ndarray, down: np.ndarray, across: np.ndarray, mean: np.ndarray, out: np.ndarray) -> None:
     """Add to ``out`` the answer of taps of sum zero, with missing pixels taken to be at the mean of the neighbourhood."""
     answer = np.empty(values.shape)
@@ -167,7 +167,7 @@ def laplacian(image: np.ndarray, weights: np.ndarray, curvature: np.ndarray, lea
             out[y, x] = 0.0 if abs(total[y, x]) < FLAT * abs(mean[y, x]) else total[y, x]
 
 
-@compiled
+@shared
 def _beside(image: np.ndarray, y: int, x: int, down: int, across: int) -> tuple[float, float]:
     """Return the two neighbours on a line through a pixel; a missing one is mirrored, both missing equal the pixel."""
     height, width = image.shape
@@ -186,7 +186,7 @@ def _beside(image: np.ndarray, y: int, x: int, down: int, across: int) -> tuple[
     return before, after
 
 
-@compiled
+@shared
 def _ridge(image: np.ndarray, y: int, x: int, down: int, across: int) -> float:
     """Return twice the centre less its two neighbours on a line; a missing neighbour counts as the other one."""
     height, width = image.shape
@@ -223,7 +223,7 @@ def naof(image: np.ndarray, weights: np.ndarray, least: float, out: np.ndarray) 
             out[y, x] = total
 
 
-@compiled
+@shared
 def _directions(image: np.ndarray, cosine: np.ndarray, sine: np.ndarray, valid: np.ndarray) -> None:
     """Find the direction of the gradient at each pixel; (0, 0) where the image is flat or missing."""
     for y in range(image.shape[0]):

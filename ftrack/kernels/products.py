@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ftrack.kernels.compiled import compiled
+from ftrack.kernels.compiled import shared
 from ftrack.kernels.vectors import GROUPS, LANES, WIDEST, make_products
 
 _8x1, _8x2, _8x3 = (make_products(8, vectors) for vectors in (1, 2, 3))
@@ -17,7 +17,7 @@ def offsets_for(height: int, width: int) -> tuple[int, int, int, int]:
     return panels, vectors, -(-height // GROUPS[vectors]), GROUPS[vectors]
 
 
-@compiled
+@shared
 def block_products(r, r_at, r_step, s, s_at, s_step, side, vectors, sums, sums_at):
     """Sum the products of a block of ``r`` with ``GROUPS[vectors]`` times ``16 * vectors`` shifted blocks of ``s``.
 

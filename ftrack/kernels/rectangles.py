@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ftrack.kernels.compiled import compiled, inner, shared
+from ftrack.kernels.compiled import filling, inner, shared
 
 
-@compiled
+@filling
 def find_rectangles(r_total, s_total, bounds, layout, span, some, gaps, rims):
     """Find the chips that have gaps in their pixels or in those they are compared with, and whether what is valid is a rectangle.
 
@@ -39,8 +39,8 @@ def find_rectangles(r_total, s_total, bounds, layout, span, some, gaps, rims):
                 y, x = side * (starts[c] + i * step), side * (starts[c] + j * step)
                 v, u = y + far, x + far
                 top, bottom, left, right = v + span[i, 0, j], v + span[i, 1, j] - 1 + size, u + span[i, 2, j], u + span[i, 3, j] - 1 + size
-                a = _valid(r_total, bounds, 0, 0, (y, y + size, x, x + size))
-                b = _valid(s_total, bounds, 1, far, (top, bottom, left, right))
+                a = _valid(r_total, bounds[0], np.int64(0), (y, y + size, x, x + size))
+                b = _valid(s_total, bounds[1], far, (top, bottom, left, right))
                 gaps[c, i, j] = a[0] < size * size or b[0] < (bottom - top) * (right - left)
                 fits = a[0] == (a[2] - a[1]) * (a[4] - a[3]) and b[0] == (b[2] - b[1]) * (b[4] - b[3])
                 if gaps[c, i, j] and a[0] > 0 and b[0] > 0 and fits:
@@ -49,29 +49,20 @@ def find_rectangles(r_total, s_total, bounds, layout, span, some, gaps, rims):
                         rims[c, i, j, 4 + k] = b[1 + k] - (v, v, u, u)[k]
 
 
-@compiled
-def find_bounds(image):
+def find_bounds(image: np.ndarray) -> tuple[int, int, int, int]:
     """Return first and last row and first and last column of the smallest rectangle that holds all numbers, zeros if there are none."""
     top, bottom, left, right = 0, image.shape[0], 0, image.shape[1]
-    while top < bottom and not _any_number(image[top]):
+    while top < bottom and np.isnan(image[top]).all():
         top += 1
     if top == bottom:
         return 0, 0, 0, 0
-    while not _any_number(image[bottom - 1]):
+    while np.isnan(image[bottom - 1]).all():
         bottom -= 1
-    while not _any_number(image[top:bottom, left]):
+    while np.isnan(image[top:bottom, left]).all():
         left += 1
-    while not _any_number(image[top:bottom, right - 1]):
+    while np.isnan(image[top:bottom, right - 1]).all():
         right -= 1
     return top, bottom, left, right
-
-
-@inner
-def _any_number(values):
-    k = 0
-    while k < values.size and np.isnan(values[k]):
-        k += 1
-    return k < values.size
 
 
 @inner
@@ -80,12 +71,12 @@ def _count(total, top, bottom, left, right):
 
 
 @shared
-def _valid(total, bounds, image, far, part):
+def _valid(total, bounds, far, part):
     """Return how many pixels of a part of an image are valid, and the smallest rectangle that holds them."""
     top, bottom, left, right = part
     if total.size == 0:
-        top, bottom = max(top, bounds[image, 0] + far), min(bottom, bounds[image, 1] + far)
-        left, right = max(left, bounds[image, 2] + far), min(right, bounds[image, 3] + far)
+        top, bottom = max(top, bounds[0] + far), min(bottom, bounds[1] + far)
+        left, right = max(left, bounds[2] + far), min(right, bounds[3] + far)
         return max(bottom - top, 0) * max(right - left, 0), top, bottom, left, right
     count = _count(total, top, bottom, left, right)
     if 0 < count < (bottom - top) * (right - left):

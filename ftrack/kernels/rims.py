@@ -12,7 +12,7 @@ import numpy as np
 
 from ftrack.kernels.boxes import LEVEL
 from ftrack.kernels.chain import HEIGHT
-from ftrack.kernels.compiled import inner, making, shared
+from ftrack.kernels.compiled import filling, inner, making, shared
 from ftrack.kernels.lanes import LANES
 from ftrack.kernels.sliding import (
     COLUMNS,
@@ -27,21 +27,21 @@ from ftrack.kernels.sliding import (
     sum_secondary,
 )
 from ftrack.kernels.spreads import make_combine
-from ftrack.kernels.strip import CHIP, START
+from ftrack.kernels.strip import CHIP, START, Nodes, Shape
 
 _combine, _combine_one = make_combine(False), make_combine(True)
 
 
-@making
-def remember_rims(shape, table, nodes):
+def room_for_rims(shape: Shape, table: np.ndarray, nodes: Nodes) -> tuple[np.ndarray, ...]:
     """Return room for what nodes above each other share, its place for every chip and column, negative = none, first, and for sums."""
-    at, pitch = np.full((nodes.todo.shape[0], nodes.todo.shape[2]), -1), _pitch(shape)
+    at = np.full((nodes.todo.shape[0], nodes.todo.shape[2]), -1)
+    pitch = shape.columns * shape.side + 2 * (shape.panels * shape.vectors * LANES + LANES)
     most, count = _number_columns(shape, table, nodes, at)
     rows = 2 * most * shape.panels * shape.vectors * LANES
     return at * rows, np.empty(count * rows + LANES, np.float32), np.empty(ROOM * pitch), np.empty(LINES * pitch, np.float32)
 
 
-@shared
+@filling
 def _number_columns(shape, table, nodes, at):
     """Number the columns of chips in which nodes above each other share rows; return how many rows at the most, and how many columns."""
     along, most, count = shape.step * shape.side, 0, 0
@@ -58,20 +58,14 @@ def _number_columns(shape, table, nodes, at):
     return most, count
 
 
-@inner
-def _pitch(shape):
-    """Return how long rows of sums are."""
-    return shape.columns * shape.side + 2 * (shape.panels * shape.vectors * LANES + LANES)
-
-
 @shared
 def fill_rims(numbers, shape, places, table, nodes, gaps, kept, i):
     """Write A and B for every offset of all cut chips whose last row of blocks is row ``i``.
 
-    They lie at ``places.rims``, (chip, column, 2, row, column of offsets). ``kept`` is what ``remember_rims`` gives.
+    They lie at ``places.rims``, (chip, column, 2, row, column of offsets). ``kept`` is what ``room_for_rims`` gives.
     """
     height, width = shape.bands * shape.group, shape.panels * shape.vectors * LANES
-    moved, along, rooms = (shape.dy, shape.dx), shape.step * shape.side, (kept[2], kept[3], _pitch(shape))
+    moved, along, rooms = (shape.dy, shape.dx), shape.step * shape.side, (kept[2], kept[3], kept[2].size // ROOM)
     for b in range(1, table.shape[0]):
         c, above = table[b, CHIP], i + 1 - table[b, HEIGHT] - table[b, START]
         if c < 0 or above < 0 or above % shape.step or above // shape.step >= nodes.todo.shape[1]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ftrack.kernels.compiled import compiled
+from ftrack.kernels.compiled import filling
 
 
 def bell(width: float, radius: int) -> np.ndarray:
@@ -13,7 +13,6 @@ def bell(width: float, radius: int) -> np.ndarray:
     return weights
 
 
-@compiled
 def smooth(values: np.ndarray, known: np.ndarray, weights: np.ndarray, out: np.ndarray) -> None:
     """Fill the weighted mean of the known values around every node.
 
@@ -29,8 +28,13 @@ def smooth(values: np.ndarray, known: np.ndarray, weights: np.ndarray, out: np.n
         Result; NaN where nothing is known within the radius.
     """
     rows, columns = known.shape
-    radius = weights.size // 2
-    across, line = np.zeros((3, rows, columns)), np.zeros((3, columns + 2 * radius))
+    rooms = np.zeros((3, rows, columns)), np.zeros((3, columns + weights.size // 2 * 2)), np.empty((3, columns))
+    _smooth(values, known, weights, *rooms, out)
+
+
+@filling
+def _smooth(values, known, weights, across, line, total, out):
+    (rows, columns), radius = known.shape, weights.size // 2
     for i in range(rows):
         for j in range(columns):
             there = known[i, j]
@@ -43,7 +47,6 @@ def smooth(values: np.ndarray, known: np.ndarray, weights: np.ndarray, out: np.n
                 part, weight = line[p, k : k + columns], weights[k]
                 for j in range(columns):
                     along[j] += weight * part[j]
-    total = np.zeros((3, columns))
     for i in range(rows):
         for p in range(3):
             down = total[p]
@@ -58,7 +61,7 @@ def smooth(values: np.ndarray, known: np.ndarray, weights: np.ndarray, out: np.n
             out[1, i, j] = total[1, j] / total[2, j] if some else np.nan
 
 
-@compiled
+@filling
 def keep_coherent(values: np.ndarray, known: np.ndarray, tolerance: float, share: float, kept: np.ndarray) -> None:
     """Keep the known vectors that agree with a share of their known neighbours, or have none.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ftrack.kernels.compiled import compiled
+from ftrack.kernels.compiled import shared
 from ftrack.kernels.deform import NOISE_IN_DERIVATIVE
 from ftrack.kernels.normal import KEPT, MD, ND, PLANES, RR, RW, RX, RY, WW, XD, XW, XX, XY, YD, YW, YY, N, R, W, X, Y
 
@@ -22,7 +22,7 @@ LEAST_SHARE = 0.75
 """Share of the squared gradients that is signal, at the least: what differs between images of real ground is not only white noise."""
 
 
-@compiled
+@shared
 def add_blocks(sums, blocks, chip, row, down, total):
     """Add the blocks of the chips of one size of a row of nodes, in an order that the node alone decides.
 
@@ -62,7 +62,7 @@ def add_blocks(sums, blocks, chip, row, down, total):
                 total[j, p] += down[left + k, p]
 
 
-@compiled
+@shared
 def solve_chip(q, centre, found):
     """Solve for the displacement of one chip; False where there is none.
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from ftrack.kernels.chain import DOWN, FIRST, HEIGHT, RIGHT, SECOND, WIDTH
-from ftrack.kernels.compiled import compiled, inner, shared
+from ftrack.kernels.compiled import filling, inner, shared
 from ftrack.kernels.gaps import advance_gaps
 from ftrack.kernels.masked import advance_masked, extend_planes, sum_blocks
 from ftrack.kernels.peaks import judge_row, keep_surface
 from ftrack.kernels.products import block_products
 from ftrack.kernels.products import offsets_for as offsets_for
-from ftrack.kernels.rims import fill_rims, remember_rims
+from ftrack.kernels.rims import fill_rims
 from ftrack.kernels.scores import normalise
 from ftrack.kernels.sliding import fill
 from ftrack.kernels.squares import TOGETHER, advance_squares, judge_squares
@@ -30,8 +30,8 @@ def _take_out(numbers, at, step, level, rows, columns, out):
             numbers[b + x] = np.float32(numbers[a + x] - level)
 
 
-@compiled
-def sweep_strip(numbers, shape, places, table, nodes, gaps, result):
+@filling
+def sweep_strip(numbers, shape, places, table, nodes, gaps, kept, result):
     """Find the peaks of the nodes of one strip whose chips have no gaps.
 
     Parameters
@@ -48,12 +48,13 @@ def sweep_strip(numbers, shape, places, table, nodes, gaps, result):
         What is to be done.
     gaps : Gaps
         Where there are pixels.
+    kept : (int64 (chip, column), float32 (n,), float64 (n,), float32 (n,))
+        Room, see ``ftrack.kernels.rims.room_for_rims``.
     result : (found, keep)
         Filled: float32 (chip, row, column, 14), see ``ftrack.kernels.peaks.judge_row``, and float32 (chip, row,
         column, offset, offset), which takes the surfaces unless it is empty.
     """
     _begin(numbers, shape, places, nodes)
-    kept = remember_rims(shape, table, nodes)
     for i in range(shape.rows):
         fill_rims(numbers, shape, places, table, nodes, gaps, kept, i)
         for part in range(shape.panels * shape.bands):
@@ -61,13 +62,12 @@ def sweep_strip(numbers, shape, places, table, nodes, gaps, result):
         _write_row(numbers, shape, places, table, nodes.todo, nodes.span, i, result)
 
 
-@compiled
-def sweep_squares(numbers, shape, places, table, nodes, gaps, squares, result):
+@filling
+def sweep_squares(numbers, shape, places, table, nodes, gaps, kept, squares, result):
     """Do the same where all chips are squares of squares; see ``ftrack.kernels.squares``."""
     _clear_tails(numbers, shape, places, nodes.todo.shape[0] * TOGETHER)
     _clear_highest(numbers, shape, places, nodes.todo.shape[0] * TOGETHER)
     fill(numbers, squares.room, shape.group * shape.vectors * LANES, np.float32(0))
-    kept = remember_rims(shape, table, nodes)
     for i in range(shape.rows):
         fill_rims(numbers, shape, places, table, nodes, gaps, kept, i)
         for j in range(0, squares.columns, TOGETHER):
@@ -75,11 +75,14 @@ def sweep_squares(numbers, shape, places, table, nodes, gaps, squares, result):
             judge_squares(numbers, shape, places, nodes, squares, i, j, result)
 
 
-@compiled
-def sweep_masked(numbers, shape, places, table, nodes, gaps, result):
-    """Find the peaks of the nodes of one strip by sums over the pixels that both images have; see ``sweep_strip``."""
+@filling
+def sweep_masked(numbers, shape, places, table, nodes, gaps, blocks, result):
+    """Find the peaks of the nodes of one strip by sums over the pixels that both images have; see ``sweep_strip``.
+
+    ``blocks``, float32 (3, row, column), is room for the sums of the blocks of the reference.
+    """
     _begin(numbers, shape, places, nodes)
-    blocks, y = np.zeros((3, shape.rows, shape.columns), np.float32), np.int64(0)
+    y = np.int64(0)
     sum_blocks(numbers, shape, places, nodes, gaps, blocks)
     for i in range(shape.rows):
         y = extend_planes(numbers, shape, places, nodes, gaps, (i, y))
@@ -88,7 +91,7 @@ def sweep_masked(numbers, shape, places, table, nodes, gaps, result):
         _write_row(numbers, shape, places, table, nodes.todo, nodes.span, i, result)
 
 
-@compiled
+@filling
 def sweep_gaps(numbers, shape, places, table, nodes, gaps, result):
     """Do the same in double precision."""
     _begin(numbers, shape, places, nodes)

@@ -10,6 +10,7 @@ import numpy as np
 from ftrack.kernels.folded import paired_offsets_for
 from ftrack.kernels.lanes import LANES
 from ftrack.kernels.layout import Layout
+from ftrack.kernels.rims import room_for_rims
 from ftrack.kernels.squares import TOGETHER, Squares, levels_of, mark_squares
 from ftrack.kernels.strip import Gaps, Nodes, Places, Shape
 from ftrack.kernels.sweep import sweep_squares
@@ -125,7 +126,8 @@ def _measure_strip(
     gaps = Gaps(images_of(tile), images_of(tile), tile.min_valid, np.zeros(0), 0, np.zeros(todo.shape, np.bool_))
     found = np.full((*todo.shape, 14), np.nan, np.float32)
     keep = np.full((*todo.shape, *result.keep.shape[3:]) if result.keep.size else (0,) * 5, np.nan, np.float32)
-    sweep_squares(tile.numbers, strip.shape, strip.places, tables.blocks, nodes, gaps, strip.squares, (found, keep))
+    kept = room_for_rims(strip.shape, tables.blocks, nodes)
+    sweep_squares(tile.numbers, strip.shape, strip.places, tables.blocks, nodes, gaps, kept, strip.squares, (found, keep))
     search.mode[here][gaps.far] = MASKED
     np.copyto(result.found[here], found, where=todo[..., None])
     if result.keep.size:
