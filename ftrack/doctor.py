@@ -37,7 +37,7 @@ PATIENCE = 10.0
 """Seconds that an address is waited for."""
 
 LEAST_DISK = 2 * 2**30
-LEAST_MEMORY = PROCESS / SHARE + 2**30
+LEAST_MEMORY = PROCESS / SHARE + 0.75 * 2**30
 SHORTEST_IDLE, LONGEST_IDLE = 300, 6 * 3600
 
 State = Literal["ok", "warning", "failed", "skipped"]
