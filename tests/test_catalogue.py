@@ -117,7 +117,7 @@ def test_a_failing_store_may_be_tried_again(monkeypatch: pytest.MonkeyPatch) -> 
         raise OSError("connection lost")
 
     monkeypatch.setattr(fsspec.get_filesystem_class("memory"), "_open", fail)
-    with pytest.raises(Retry, match=r"the catalogue memory://c\.json does not answer as it should: OSError: connection lost; try again later"):
+    with pytest.raises(Retry, match=r"memory://c\.json does not answer as it should: OSError: connection lost; try again later"):
         read_document("memory://c.json", api_io(Access(0)))
 
 
