@@ -16,7 +16,7 @@ COPIES = 2.75
 SCRATCH = 80
 """Bytes that the matcher takes for every pixel of the two images of a pair."""
 
-HELD = 2.6
+HELD = 2.45
 """How many waves of several tasks are in memory: one in work, one that is read ahead, and what the allocator keeps of those before."""
 
 PROCESS = 660 * 2**20
