@@ -46,6 +46,8 @@ class Score(NamedTuple):
         Median length of the error over rock and over ice, px.
     stable_error_velocity, ice_error_velocity : float
         The same, m/yr.
+    stable_within, ice_within : (float, float)
+        Shares of the components whose error is at most one and two of the stated errors, over rock and over ice.
     """
 
     pairs: int
@@ -57,6 +59,8 @@ class Score(NamedTuple):
     stable_error_velocity: float
     ice_error: float
     ice_error_velocity: float
+    stable_within: tuple[float, float]
+    ice_within: tuple[float, float]
 
     @property
     def lines(self) -> dict[str, str]:
@@ -68,16 +72,23 @@ class Score(NamedTuple):
             "RMSE of a component": f"{self.rmse:.3f} px",
             "measured, of clear nodes": f"{100 * self.valid:.1f} %",
             f"wrong by over {WRONG:g} px": f"{100 * self.wrong:.3f} %",
+            "within 1, 2 sigma on rock": _percent(self.stable_within),
+            "within 1, 2 sigma on ice": f"{_percent(self.ice_within)} (normal: 68 %, 95 %)",
         }
 
 
+def _percent(shares: tuple[float, float]) -> str:
+    return ", ".join(f"{100 * share:.0f} %" for share in shares)
+
+
 class _Errors(NamedTuple):
-    """Errors of the measured vectors of one pair, and how many of the clear nodes were measured."""
+    """Errors of the measured vectors of one pair, those of components also over the stated ones, and how many clear nodes were measured."""
 
     component_px: np.ndarray
     length_px: np.ndarray
     length_velocity: np.ndarray
     rock: np.ndarray
+    sigmas: np.ndarray
     clear: int
     clear_measured: int
 
@@ -124,7 +135,9 @@ def score_cube(cube: xr.Dataset, archive: Archive, reach: int = 32) -> Score:
         The cube is of other images, or nothing in it was measured.
     """
     found = list(_errors_of_pairs(cube, archive, reach))
-    component, length, velocity, rock = (np.concatenate([getattr(one, name) for one in found]) for name in _Errors._fields[:4])
+    component, length, velocity, rock, sigmas = (
+        np.concatenate([getattr(one, name) for one in found], axis=-1) for name in _Errors._fields[:5]
+    )
     if component.size == 0:
         raise Stop("the cube holds no measured vector, so there is nothing to compare with the truth")
     clear = sum(one.clear for one in found)
@@ -138,7 +151,14 @@ def score_cube(cube: xr.Dataset, archive: Archive, reach: int = 32) -> Score:
         stable_error_velocity=_median(velocity[rock]),
         ice_error=_median(length[~rock]),
         ice_error_velocity=_median(velocity[~rock]),
+        stable_within=_within(sigmas[:, rock]),
+        ice_within=_within(sigmas[:, ~rock]),
     )
+
+
+def _within(sigmas: np.ndarray) -> tuple[float, float]:
+    one, two = (float(np.mean(np.abs(sigmas) <= count)) if sigmas.size else float("nan") for count in (1, 2))
+    return one, two
 
 
 def _median(values: np.ndarray) -> float:
@@ -150,7 +170,7 @@ def _errors_of_pairs(cube: xr.Dataset, archive: Archive, reach: int) -> Iterator
     rock = archive.rock(x, y)
     scale, step = cube["scale_factor"].values, archive.settings.resolution
     for index in range(cube.sizes["mid_date"]):
-        one = cube[["vx", "vy", "status", "scene_ids_img1", "scene_ids_img2"]].isel(mid_date=index).load()
+        one = cube[["vx", "vy", "vx_error", "vy_error", "status", "scene_ids_img1", "scene_ids_img2"]].isel(mid_date=index).load()
         first, second = str(one["scene_ids_img1"].item()), str(one["scene_ids_img2"].item())
         true_x, true_y = archive.true_pair_velocity(first, second, x, y)
         dx, dy = archive.true_displacement(first, second, x, y)
@@ -166,6 +186,7 @@ def _errors_of_pairs(cube: xr.Dataset, archive: Archive, reach: int) -> Iterator
             np.hypot(*pixels),
             np.hypot(*error),
             rock[measured],
+            error / np.stack([one["vx_error"].values, one["vy_error"].values])[:, measured],
             int(clear.sum()),
             int((clear & measured).sum()),
         )

@@ -41,6 +41,8 @@ def true_cube(archive: Archive, error_px: float = 0.0, seed: int = 0) -> xr.Data
     last = np.array([b.time.replace(tzinfo=None) for _, b in pairs], "datetime64[us]")
     names = {"vx": velocity[:, 0], "vy": velocity[:, 1], "v": np.hypot(velocity[:, 0], velocity[:, 1])}
     cube = xr.Dataset({name: (dims, values.astype("float32")) for name, values in names.items()})
+    stated = np.broadcast_to(max(error_px, 0.01) * archive.settings.resolution / years[:, 0] / scale, velocity[:, 0].shape)
+    cube["vx_error"], cube["vy_error"] = ((dims, stated.astype("float32")) for _ in range(2))
     cube["status"] = (dims, np.full(velocity[:, 0].shape, int(Status.MEASURED), "uint8"))
     cube["v_error"], cube["correlation"] = cube["v"] * 0 + 1, cube["v"] * 0 + 0.9
     cube["scale_factor"] = (("y", "x"), np.full(x.shape, scale, "float32"))
@@ -61,6 +63,8 @@ def test_errors_are_counted_in_pixels_and_metres(archive: Archive) -> None:
     # The length of a vector of two normal errors has the median sigma * sqrt(2 ln 2).
     for error in (score.stable_error, score.ice_error):
         assert error == pytest.approx(0.1 * np.sqrt(2 * np.log(2)), rel=0.08)
+    for within in (score.stable_within, score.ice_within):
+        assert within == pytest.approx((0.683, 0.954), abs=0.03)
     per_year = archive.settings.resolution * DAYS_PER_YEAR / archive.settings.days
     assert 0.5 * per_year < score.ice_error_velocity / score.ice_error < 1.01 * per_year
 
