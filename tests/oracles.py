@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ftrack.kernels.deform import BEFORE, DERIVATIVE, FRACTIONS, KEPT_BETWEEN, REACH, SLOPES, TABLE, TAPS, WEIGHTS
-from ftrack.kernels.normal import PLANES, room_for_blocks, sum_blocks
+from ftrack.kernels.normal import PLANES, sum_blocks
 
 
 def correlation_surface(
@@ -75,8 +75,7 @@ def summed(
     """Sum the blocks of two images into an array that is filled with ``before``."""
     out = np.full((used[0].size, used[1].size, PLANES), before)
     both = tuple(np.ascontiguousarray(image, np.float32) for image in images)
-    tables, rooms = (TABLE.reshape(-1), KEPT_BETWEEN), room_for_blocks(out.shape[1])
-    sum_blocks(both, corner, field.astype(np.float32), place, tables, used, even, side, rooms, out)
+    sum_blocks(both, corner, field.astype(np.float32), place, (TABLE.reshape(-1), KEPT_BETWEEN), used, even, side, out)
     return out
 
 

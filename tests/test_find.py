@@ -10,16 +10,18 @@ from numba import njit
 from oracles import correlation_surface, second_maximum
 from scipy.ndimage import gaussian_filter
 
-from ftrack.kernels import find, peaks, products
+from ftrack.kernels import choose, find, peaks, products
 from ftrack.kernels.chain import chain_for, chain_of_pixels
 from ftrack.kernels.find import Peaks, Windows, everywhere, find_peaks
 from ftrack.kernels.layout import Layout, lay_out
-from ftrack.kernels.peaks import EXCLUSION, HIGHEST_RATIO, fit_axis
+from ftrack.kernels.peaks import EXCLUSION, HIGHEST_RATIO
 from ftrack.kernels.vectors import GROUPS, LANES, NONE
 
 WIDTH = 64
 
-block_products, judge_row = (njit(part.py_func, error_model="numpy") for part in (products.block_products, peaks.judge_row))
+block_products, judge_row, fit_axis = (
+    njit(part.py_func, error_model="numpy") for part in (products.block_products, peaks.judge_row, choose.fit_axis)
+)
 
 
 def texture(shape: tuple[int, int], seed: int, mean: float = 0.0, spread: float = 100.0) -> np.ndarray:

@@ -158,13 +158,17 @@ def _trust(found, peak, y, x, max_error):
     return MEASURED if found[2] <= max_error and found[3] <= max_error else ERROR_TOO_LARGE
 
 
-def room_for_nodes(columns: tuple[int, int], chips: int) -> tuple[np.ndarray, ...]:
-    """Return room for ``solve_nodes`` where rows have so many blocks and nodes."""
-    return np.empty((columns[0], PLANES)), np.empty((chips, columns[1], PLANES)), np.empty(FIELDS), np.empty(chips, np.bool_)
-
-
-@filling
-def solve_nodes(sums, blocks, field, peaks, limits, rooms, status, chosen, together, found):
+def solve_nodes(
+    sums: np.ndarray,
+    blocks: tuple[int, int, np.ndarray, np.ndarray],
+    field: np.ndarray,
+    peaks: tuple[np.ndarray, np.ndarray, np.ndarray],
+    limits: tuple[float, float],
+    status: np.ndarray,
+    chosen: np.ndarray,
+    together: np.ndarray,
+    found: np.ndarray,
+) -> None:
     """Solve every node by the sums of its blocks.
 
     A peak that is ambiguous by itself is taken where it lies on the field that its neighbours give.
@@ -181,8 +185,6 @@ def solve_nodes(sums, blocks, field, peaks, limits, rooms, status, chosen, toget
         Of every chip, (chip, row, column).
     limits : (least share of pixels, largest error)
         Limits of a solution.
-    rooms : (float64 (block column, PLANES), float64 (chip, column, PLANES), float64 (FIELDS,), bool (chip,))
-        From ``room_for_nodes``.
     status : uint8 (chip, row, column)
         What is known of the chips; changed where a solution fails.
     chosen : int8 (row, column)
@@ -192,6 +194,13 @@ def solve_nodes(sums, blocks, field, peaks, limits, rooms, status, chosen, toget
     found : float64 (FIELDS, row, column)
         Result.
     """
+    chips, columns = blocks[2].size, chosen.shape[1]
+    rooms = np.empty(sums.shape[1:]), np.empty((chips, columns, PLANES)), np.empty(FIELDS), np.empty(chips, np.bool_)
+    _solve_nodes(sums, blocks, field, peaks, limits, rooms, status, chosen, together, found)
+
+
+@filling
+def _solve_nodes(sums, blocks, field, peaks, limits, rooms, status, chosen, together, found):
     side, counts, (peak, dy, dx) = blocks[0], blocks[2], peaks
     rows, columns = chosen.shape
     down, total, one, added = rooms

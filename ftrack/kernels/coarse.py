@@ -185,9 +185,10 @@ def find_coarse(
         (spacing * spacing, c_rows * c_pitch),
         (most, lanes),
     )
-    rows = tuple(np.zeros(shape, np.float32) for shape in shapes), np.zeros((most, down * across, lanes), np.float32)
+    planes, surface = tuple(np.zeros(shape, np.float32) for shape in shapes), np.zeros((most, down * across, lanes), np.float32)
     lines = np.zeros((blocks + count) * pitch + LANES, np.float32), np.zeros(pitch, np.float32), np.ones(pitch, np.float32)
-    rooms = (*rows, lines, np.zeros((2, side * side), np.int64), (np.zeros((2, lanes), np.float32), np.zeros((3, lanes), np.int32)))
+    best = np.zeros((2, lanes), np.float32), np.zeros((3, lanes), np.int32)
+    rooms = (planes, surface, lines, np.zeros((2, side * side), np.int64), best)
     _find_in(images, inverses, (spacing, side, far), cell, union, span, alike, (most, blocks, below, c_rows, c_pitch, pitch), rooms, found)
 
 

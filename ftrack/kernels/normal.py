@@ -180,20 +180,17 @@ def _added(builder: Any, vectors: list[Any]) -> Any:
     return vectors[0]
 
 
-def room_for_blocks(columns: int) -> tuple[np.ndarray, ...]:
-    """Return room for ``sum_blocks`` where rows have so many blocks."""
-    return (
-        np.empty(2 * WIDEST),
-        np.empty((WIDEST + 2 * REACH) ** 2, np.float32),
-        np.empty((WIDEST + BEYOND) ** 2, np.float32),
-        np.empty((2, 2, columns + 1)),
-        np.empty(2 * columns + 1, np.int64),
-        np.empty(2 * columns + 1),
-    )
-
-
-@filling
-def sum_blocks(images, corner, field, place, tables, used, even, side, rooms, out):
+def sum_blocks(
+    images: tuple[np.ndarray, np.ndarray],
+    corner: tuple[int, int],
+    field: np.ndarray,
+    place: tuple[int, int, int],
+    tables: tuple[np.ndarray, np.ndarray],
+    used: tuple[np.ndarray, np.ndarray],
+    even: float,
+    side: int,
+    out: np.ndarray,
+) -> None:
     """Draw the secondary back and fill the sums of all blocks.
 
     Parameters
@@ -215,13 +212,19 @@ def sum_blocks(images, corner, field, place, tables, used, even, side, rooms, ou
         change within a block is followed.
     side : int
         Side of a block, px.
-    rooms : (float64 (n,), float32 (n,), float32 (n,), float64 (2, 2, n), int64 (n,), float64 (n,))
-        From ``room_for_blocks``.
     out : float64 (block row, block column, PLANES)
         Result; a block whose pixels are all missing is zero.
     """
+    staged = np.empty((WIDEST + 2 * REACH) ** 2, np.float32), np.empty((WIDEST + BEYOND) ** 2, np.float32)
+    halves = 2 * out.shape[1] + 1
+    rooms = (np.empty(2 * WIDEST), staged, np.empty((2, 2, out.shape[1] + 1)), np.empty(halves, np.int64), np.empty(halves))
+    _sum_blocks(images, corner, field, place, tables, used, even, side, rooms, out)
+
+
+@filling
+def _sum_blocks(images, corner, field, place, tables, used, even, side, rooms, out):
     flat, shapes = (images[0].reshape(-1), images[1].reshape(-1)), (images[0].shape, images[1].shape)
-    total, room, edges, nodes, parts = rooms[0], rooms[1:3], rooms[3], rooms[4], rooms[5]
+    total, room, edges, nodes, parts = rooms
     spacing, closely = 2 * place[2], even < np.inf
     for h in range(nodes.size):
         nodes[h], parts[h] = _between(h * side - 2 * place[1], spacing)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ftrack.kernels.compiled import filling, shared
+from ftrack.kernels.compiled import shared
 from ftrack.kernels.vectors import NONE, highest_maximum, place_of_highest
 
 EXCLUSION = 2
@@ -92,21 +92,3 @@ def keep_surface(numbers, at, width, window, keep):
         for x in range(left, right):
             value = numbers[at + y * width + x]
             keep[y - top, x - left] = value if value != np.float32(NONE) else np.nan
-
-
-@filling
-def fit_axis(before: float, centre: float, after: float, gaussian: bool, pixels: float) -> tuple[float, float]:
-    """Fit a parabola (or, through logarithms, a Gaussian) through a peak and its neighbours along one axis.
-
-    Returns the offset from the peak and its one-sigma error, px. The error follows from the curvature of the peak and
-    the noise that a coefficient below one implies, over ``pixels`` pixels; NaN where there is no maximum.
-    """
-    curvature = 2.0 * centre - before - after
-    if not (curvature > 0.0 and centre > 0.0):
-        return np.nan, np.nan
-    noise = np.sqrt(max(0.0, 1.0 - centre * centre) / (centre * curvature * pixels))
-    if gaussian and before > 0.0 and after > 0.0:
-        b, c, a = np.log(before), np.log(centre), np.log(after)
-        if 2.0 * c - a - b > 0.0:
-            return 0.5 * (a - b) / (2.0 * c - a - b), noise
-    return 0.5 * (after - before) / curvature, noise

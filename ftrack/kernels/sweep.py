@@ -54,7 +54,7 @@ def sweep_strip(numbers, shape, places, table, nodes, gaps, kept, result):
         Filled: float32 (chip, row, column, 14), see ``ftrack.kernels.peaks.judge_row``, and float32 (chip, row,
         column, offset, offset), which takes the surfaces unless it is empty.
     """
-    _begin(numbers, shape, places, nodes)
+    _begin(numbers, shape, places, nodes.todo.shape[0] * nodes.todo.shape[2])
     for i in range(shape.rows):
         fill_rims(numbers, shape, places, table, nodes, gaps, kept, i)
         for part in range(shape.panels * shape.bands):
@@ -65,8 +65,7 @@ def sweep_strip(numbers, shape, places, table, nodes, gaps, kept, result):
 @filling
 def sweep_squares(numbers, shape, places, table, nodes, gaps, kept, squares, result):
     """Do the same where all chips are squares of squares; see ``ftrack.kernels.squares``."""
-    _clear_tails(numbers, shape, places, nodes.todo.shape[0] * TOGETHER)
-    _clear_highest(numbers, shape, places, nodes.todo.shape[0] * TOGETHER)
+    _begin(numbers, shape, places, nodes.todo.shape[0] * TOGETHER)
     fill(numbers, squares.room, shape.group * shape.vectors * LANES, np.float32(0))
     for i in range(shape.rows):
         fill_rims(numbers, shape, places, table, nodes, gaps, kept, i)
@@ -81,7 +80,7 @@ def sweep_masked(numbers, shape, places, table, nodes, gaps, blocks, result):
 
     ``blocks``, float32 (3, row, column), is room for the sums of the blocks of the reference.
     """
-    _begin(numbers, shape, places, nodes)
+    _begin(numbers, shape, places, nodes.todo.shape[0] * nodes.todo.shape[2])
     y = np.int64(0)
     sum_blocks(numbers, shape, places, nodes, gaps, blocks)
     for i in range(shape.rows):
@@ -94,7 +93,7 @@ def sweep_masked(numbers, shape, places, table, nodes, gaps, blocks, result):
 @filling
 def sweep_gaps(numbers, shape, places, table, nodes, gaps, result):
     """Do the same in double precision."""
-    _begin(numbers, shape, places, nodes)
+    _begin(numbers, shape, places, nodes.todo.shape[0] * nodes.todo.shape[2])
     for i in range(shape.rows):
         for part in range(shape.panels * shape.bands):
             advance_gaps(numbers, shape, places, table, nodes, gaps, (i, part))
@@ -102,11 +101,10 @@ def sweep_gaps(numbers, shape, places, table, nodes, gaps, result):
 
 
 @inner
-def _begin(numbers, shape, places, nodes):
+def _begin(numbers, shape, places, surfaces):
     """Write that no coefficients are known, and that there are none before the first and behind every row of the surfaces."""
-    chips = nodes.todo.shape[0] * nodes.todo.shape[2]
-    _clear_tails(numbers, shape, places, chips)
-    _clear_highest(numbers, shape, places, chips)
+    _clear_tails(numbers, shape, places, surfaces)
+    _clear_highest(numbers, shape, places, surfaces)
 
 
 @inner

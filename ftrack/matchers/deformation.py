@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ftrack.kernels.choose import room_for_nodes, solve_nodes
+from ftrack.kernels.choose import solve_nodes
 from ftrack.kernels.deform import KEPT_BETWEEN, TABLE
 from ftrack.kernels.layout import Layout
-from ftrack.kernels.normal import PLANES, room_for_blocks, sum_blocks
+from ftrack.kernels.normal import PLANES, sum_blocks
 from ftrack.kernels.smooth import bell, keep_coherent, smooth
 from ftrack.kernels.solve import FIELDS
 from ftrack.matchers.unbend import reach_of, unbend
@@ -191,10 +191,9 @@ def _solve(
     wide[:, :-1, :-1], inside = np.nan_to_num(field), _grown(_whole(field), -apron)
     used = (_used(layout, layout.rows), _used(layout, layout.columns))
     place, tables = (start, start, spacing), (TABLE.reshape(-1), KEPT_BETWEEN)
-    sum_blocks(images[:2], images.corner, wide, place, tables, used, even, layout.side, room_for_blocks(sums.shape[1]), sums)
+    sum_blocks(images[:2], images.corner, wide, place, tables, used, even, layout.side, sums)
     own = found._replace(status=found.status.copy(), chosen=found.chosen.copy())
-    rooms = room_for_nodes((layout.shape[1], layout.columns), len(layout.counts))
-    solve_nodes(sums, blocks, _taken(field, inside), own.peaks, limits, rooms, own.status, own.chosen, usable, solved)
+    solve_nodes(sums, blocks, _taken(field, inside), own.peaks, limits, own.status, own.chosen, usable, solved)
     return Solution(sums, solved, usable, own)
 
 
