@@ -8,7 +8,7 @@ from typing import NamedTuple
 DAYS_PER_YEAR = 365.25
 """The length of a year everywhere in ftrack; written to every cube as ``days_per_year``."""
 
-ALGORITHM_VERSION = "4"
+ALGORITHM_VERSION = "5"
 """Raised when the same input would give other numbers, so that a run never mixes two algorithms."""
 
 

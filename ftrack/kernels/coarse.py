@@ -23,6 +23,9 @@ ROWS = 24
 CHIP = 16
 """Side of the chips, px."""
 
+BAND = 40
+"""Rows that are levelled together, for the same reason."""
+
 NONE = np.float32(-3.0)
 """Stands where an offset is not searched."""
 
@@ -34,42 +37,78 @@ _rows_1, _rows_2 = (make_rows(CHIP // side) for side in (1, 2))
 def level(image: np.ndarray, reach: int, out: np.ndarray, there: np.ndarray) -> None:
     """Take the mean of the valid pixels around every pixel out of it.
 
+    Sums are formed of sums of two, then of two of these, so that few are needed and rounding stays small.
+
     Parameters
     ----------
     image : float32 (y, x)
         NaN = no data.
     reach : int
-        Pixels on every side that have a share in the mean.
+        Pixels on every side that have a share in the mean, a power of two.
     out : float32 (y - 2 * reach, x - 2 * reach)
         Result; zero where there are no data.
     there : float32 (y - 2 * reach, x - 2 * reach)
         Result; 1 where there are data, else 0.
     """
-    _level(image, reach, out, there, np.empty((4, image.shape[1])))
+    _level(image, reach, out, there, np.empty((4, BAND + 2 * reach, image.shape[1])), np.empty((5, image.shape[1])))
 
 
 @filling
-def _level(image, reach, out, there, rooms):
-    total, count, value, some = rooms[0], rooms[1], rooms[2, : out.shape[1]], rooms[3, : out.shape[1]]
-    for y in range(out.shape[0]):
-        total[:], count[:], value[:], some[:] = 0.0, 0.0, 0.0, 0.0
-        for v in range(2 * reach + 1):
-            row = image[y + v]
+def _level(image, reach, out, there, rooms, lines):
+    side, width, most = 2 * reach, out.shape[1], rooms.shape[1] - 2 * reach
+    for begin in range(0, out.shape[0], most):
+        height = min(most, out.shape[0] - begin)
+        for y in range(height + side):
+            row = image[begin + y]
             for x in range(row.size):
                 fine = row[x] == row[x]
-                total[x] += np.float64(row[x]) if fine else 0.0
-                count[x] += np.float64(fine)
-        for u in range(2 * reach + 1):
-            sums, pixels = total[u : u + value.size], count[u : u + value.size]
-            for x in range(value.size):
-                value[x] += sums[x]
-                some[x] += pixels[x]
-        row = image[y + reach, reach : reach + value.size]
-        for x in range(value.size):
-            fine, mean = row[x] == row[x], value[x] / some[x]
-            left = np.float64(row[x]) - mean if fine else 0.0
-            there[y, x] = np.float32(fine)
-            out[y, x] = left if abs(left) > 1e-6 * abs(mean) else 0.0
+                lines[0, x], lines[1, x] = np.float64(row[x]) if fine else 0.0, 1.0 if fine else 0.0
+                lines[2, x], lines[3, x] = lines[0, x], lines[1, x]
+            for p in range(2):
+                sums, last = lines[4 if _slide(lines[p], lines[4], side) else p], lines[2 + p, side:]
+                first, second = rooms[p, y], rooms[2 + p, y]
+                for x in range(width):
+                    first[x] = sums[x] + last[x]
+                    second[x] = sums[x] + last[x]
+        for p in range(2):
+            _sum_down(rooms[2 + p, : height + side], side, width)
+        for y in range(height):
+            total, last_total, count, last_count = rooms[2, y], rooms[0, y + side], rooms[3, y], rooms[1, y + side]
+            row, line, flags = image[begin + y + reach, reach : reach + width], out[begin + y], there[begin + y]
+            for x in range(width):
+                fine, mean = row[x] == row[x], (total[x] + last_total[x]) / (count[x] + last_count[x])
+                left = np.float64(row[x]) - mean
+                flags[x] = np.float32(1) if fine else np.float32(0)
+                line[x] = left if fine & (abs(left) > 1e-6 * abs(mean)) else 0.0
+
+
+@shared
+def _slide(line, other, side):
+    """Sum every ``side`` neighbours, a power of two; both rows are overwritten, and it is returned whether the other has the sums."""
+    step, count, turned = 1, line.size, False
+    while step < side:
+        count -= step
+        row, ahead, out = (other, other[step:], line) if turned else (line, line[step:], other)
+        for x in range(count):
+            out[x] = row[x] + ahead[x]
+        step, turned = 2 * step, not turned
+    return turned
+
+
+@shared
+def _sum_down(plane, side, width):
+    """Sum every ``side`` rows below each other, a power of two."""
+    step = 1
+    while step < side:
+        for y in range(plane.shape[0] - 2 * step + 1):
+            _add(plane[y, :width], plane[y + step, :width])
+        step *= 2
+
+
+@shared
+def _add(row, below):
+    for x in range(row.size):
+        row[x] += below[x]
 
 
 def measure(image: np.ndarray, there: np.ndarray, side: int, least: float, out: np.ndarray) -> None:
@@ -80,33 +119,33 @@ def measure(image: np.ndarray, there: np.ndarray, side: int, least: float, out: 
     image, there : float32 (y, x)
         See `level`.
     side : int
-        Side of the chips, px.
+        Side of the chips, px, a power of two.
     least : float
         Least number of pixels with data in a chip.
     out : float32 (y - side + 1, x - side + 1)
         Result; zero where there is no texture, or too few pixels.
     """
-    _measure(image, there, side, least, out, np.empty((4, image.shape[1]), np.float32))
+    _measure(image, there, side, least, out, np.empty((2, *image.shape), np.float32), np.empty((3, image.shape[1]), np.float32))
 
 
 @filling
-def _measure(image, there, side, least, out, rooms):
-    power, some, total, count = rooms[0], rooms[1], rooms[2, : out.shape[1]], rooms[3, : out.shape[1]]
-    for y in range(out.shape[0]):
-        power[:], some[:], total[:], count[:] = 0.0, 0.0, 0.0, 0.0
-        for v in range(side):
-            row, flags = image[y + v], there[y + v]
-            for x in range(row.size):
-                power[x] += row[x] * row[x]
-                some[x] += flags[x]
-        for u in range(side):
-            squares, pixels = power[u : u + total.size], some[u : u + total.size]
-            for x in range(total.size):
-                total[x] += squares[x]
-                count[x] += pixels[x]
-        for x in range(total.size):
-            fine = (count[x] >= least) & (total[x] > np.float32(FAINTEST))
-            out[y, x] = np.float32(1) / np.sqrt(total[x]) if fine else np.float32(0)
+def _measure(image, there, side, least, out, rooms, lines):
+    rows, (height, width) = image.shape[0], out.shape
+    for y in range(rows):
+        row, flags = image[y], there[y]
+        for x in range(row.size):
+            lines[0, x], lines[1, x] = row[x] * row[x], flags[x]
+        for p in range(2):
+            sums, into = lines[2 if _slide(lines[p], lines[2], side) else p], rooms[p, y, :width]
+            for x in range(width):
+                into[x] = sums[x]
+    for p in range(2):
+        _sum_down(rooms[p], side, width)
+    for y in range(height):
+        total, count, line = rooms[0, y], rooms[1, y], out[y]
+        for x in range(width):
+            fine = (count[x] >= np.float32(least)) & (total[x] > np.float32(FAINTEST))
+            line[x] = np.float32(1) / np.sqrt(total[x]) if fine else np.float32(0)
 
 
 @inner
@@ -122,12 +161,12 @@ def _split(image, top, left, side, rows, columns, out):
 
 
 @shared
-def _sum_columns(a, b, places, side, rows, pitch, out, at):
+def _sum_columns(a, b, places, side, rows, pitch, size, out, at):
     """Sum the products of the blocks that lie one below the other in every chip."""
     if side == 1:
-        _columns_1(a, places[0], b, places[1], rows, pitch, pitch, out, at)
+        _columns_1(a, places[0], b, places[1], rows, pitch, size, out, at)
     else:
-        _columns_2(a, places[0], b, places[1], rows, pitch, pitch, out, at)
+        _columns_2(a, places[0], b, places[1], rows, pitch, size, out, at)
 
 
 @shared
@@ -188,7 +227,8 @@ def find_coarse(
     planes, surface = tuple(np.zeros(shape, np.float32) for shape in shapes), np.zeros((most, down * across, lanes), np.float32)
     lines = np.zeros((blocks + count) * pitch + LANES, np.float32), np.zeros(pitch, np.float32), np.ones(pitch, np.float32)
     best = np.zeros((2, lanes), np.float32), np.zeros((3, lanes), np.int32)
-    rooms = (planes, surface, lines, np.zeros((2, side * side), np.int64), best)
+    places = np.zeros((2, side * side), np.int64), np.zeros(down + side, np.int64), np.zeros(across + side, np.int64)
+    rooms = (planes, surface, lines, places, best)
     _find_in(images, inverses, (spacing, side, far), cell, union, span, alike, (most, blocks, below, c_rows, c_pitch, pitch), rooms, found)
 
 
@@ -197,11 +237,18 @@ def _find_in(images, inverses, distances, cell, union, span, alike, sizes, rooms
     """Find the peaks of the nodes of a cell in some rows of nodes after the other."""
     spacing, side, far = distances
     most, blocks, below, c_rows, c_pitch, pitch = sizes
-    (a, b, c, own), surface, (sums, line, ones), places, best = rooms
+    (a, b, c, own), surface, (sums, line, ones), (places, down_at, across_at), best = rooms
     step, count = spacing // side, CHIP // side
     top, bottom, left, right = cell
     down, across, width, lanes, begin = union[1] - union[0], union[3] - union[2], right - left, own.shape[1], (count - 1) * pitch
+    size = ((width - 1) * step + count + LANES - 1) // LANES * LANES
     flat_a, flat_b, flat_c, flat_own, flat = a.reshape(-1), b.reshape(-1), c.reshape(-1), own.reshape(-1), surface.reshape(-1)
+    for p in range(side * side):
+        places[0, p] = p * a.shape[1]
+    for v in range(down + side):
+        down_at[v] = v % side * side * b.shape[1] + v // side * pitch
+    for u in range(across + side):
+        across_at[u] = u % side * b.shape[1] + u // side
     for first in range(top, bottom, most):
         rows = min(most, bottom - first)
         high = (rows - 1) * step + count
@@ -214,18 +261,17 @@ def _find_in(images, inverses, distances, cell, union, span, alike, sizes, rooms
                 own[n, m] = inverses[0][y + n * spacing, x + m * spacing]
         for o in range(down * across):
             dy, dx = o // across, o % across
-            for p in range(side * side):
-                v, u = dy + p // side, dx + p % side
-                places[0, p] = p * a.shape[1]
-                places[1, p] = (v % side * side + u % side) * b.shape[1] + v // side * pitch + u // side
-            _sum_columns(flat_a, flat_b, places, side, high, pitch, sums, begin)
+            for v in range(side):
+                for u in range(side):
+                    places[1, v * side + u] = down_at[dy + v] + across_at[dx + u]
+            _sum_columns(flat_a, flat_b, places, side, high, pitch, size, sums, begin)
             scale_at = (dy % spacing * spacing + dx % spacing) * c.shape[1] + dy // spacing * c_pitch + dx // spacing
             for n in range(rows):
                 at, inverse_at, out_at = begin + n * step * pitch, scale_at + n * c_pitch, (n * down * across + o) * lanes
                 if step == 1:
                     _sum_row(side, sums, at, flat_own, n * lanes, flat_c, inverse_at, lanes, flat, out_at)
                 else:
-                    _sum_row(side, sums, at, ones, 0, ones, 0, pitch, line, 0)
+                    _sum_row(side, sums, at, ones, 0, ones, 0, size, line, 0)
                     for m in range(width):
                         surface[n, o, m] = line[m * step] * own[n, m] * flat_c[inverse_at + m]
         for n in range(rows):
