@@ -232,6 +232,7 @@ def _measure_strip(tile: Tile, search: Search, what: tuple[Cell, np.ndarray, int
         else:
             sweep_gaps(*given, (found, keep))
         search.mode[here][gaps.far] = MASKED if kind < MASKED else GAPPY
+        found[gaps.far] = np.nan
         result.found[here][todo] = found[todo]
         if result.keep.size:
             result.keep[here][todo] = keep[todo]

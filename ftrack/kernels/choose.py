@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from ftrack.kernels.certain import AMBIGUOUS, MEASURED, agree, judge_peak
 from ftrack.kernels.compiled import filling, shared
 from ftrack.kernels.normal import PLANES, N
 from ftrack.kernels.solve import FIELDS, add_blocks, solve_chip
 
-# The codes of ftrack.schema.Status, as compiled code needs them.
-MEASURED, NO_DATA, EDGE, NO_TEXTURE, LOW_CORRELATION = 0, 2, 3, 4, 5
-AMBIGUOUS, SEARCH_LIMIT, DIVERGED, ERROR_TOO_LARGE = 6, 7, 8, 9
-
-AGREEMENT = 1.5
-"""A chip is confirmed where the peak of the next larger chip lies within this many pixels of its own."""
+NO_DATA, NO_TEXTURE, DIVERGED, ERROR_TOO_LARGE, NOT_COMPUTED = 2, 4, 8, 9, 255
+"""Further codes of ``ftrack.schema.Status``; see ``ftrack.kernels.certain``."""
 
 REACH = 3.0
 """Farthest that a solution may lie from the peak, px: where a chip is sheared, the peak follows its brightest part."""
@@ -32,47 +29,48 @@ STEP = 0.75
 
 
 @filling
-def judge_chips(valid, flat, peak, offset, quality, limits, status):
+def judge_chips(valid, flat, peaks, quality, limits, whole, status):
     """Say of every chip whether its peak can be trusted, or why not.
+
+    Of a node where a chip is certain and the next larger confirms it, those beyond are not looked at: they need not be searched.
 
     Parameters
     ----------
-    valid, flat, peak : (chip, row, column)
+    valid, flat : (chip, row, column)
         See ``ftrack.kernels.layout.Peaks``; chips ascending.
-    offset : (dy, dx)
-        Where the peaks are, px, (chip, row, column).
+    peaks : (peak, dy, dx)
+        The peaks and where they are, px, (chip, row, column).
     quality : (ratio, bounded)
         Peak ratio and bound of the peaks.
     limits : (min_valid, min_correlation, min_peak_ratio)
         Limits of a measurement.
+    whole : bool (row, column)
+        Nodes of which all chips are looked at nonetheless.
     status : uint8 (chip, row, column)
-        Result: ``MEASURED``, or the reason why not.
+        Result: ``MEASURED``, the reason why not, or ``NOT_COMPUTED``.
     """
-    dy, dx = offset
+    peak, dy, dx = peaks
     ratio, bounded = quality
-    for c in range(status.shape[0]):
-        for i in range(status.shape[1]):
-            for j in range(status.shape[2]):
-                if valid[c, i, j] < limits[0]:
+    chips, rows, columns = status.shape
+    for i in range(rows):
+        for j in range(columns):
+            last = chips - 1
+            for c in range(chips):
+                if c > last:
+                    said = NOT_COMPUTED
+                elif valid[c, i, j] < limits[0]:
                     said = NO_DATA
                 elif flat[c, i, j]:
                     said = NO_TEXTURE
                 elif np.isnan(peak[c, i, j]):
                     said = NO_DATA
-                elif peak[c, i, j] < limits[1]:
-                    said = LOW_CORRELATION
-                elif bounded[c, i, j] == 1:
-                    said = SEARCH_LIMIT
-                elif bounded[c, i, j] == 2:
-                    said = EDGE
-                elif ratio[c, i, j] < limits[2]:
-                    said = AMBIGUOUS
                 else:
-                    said = MEASURED
-                    if c + 1 < status.shape[0] and not np.isnan(peak[c + 1, i, j]):
-                        off = max(abs(dy[c, i, j] - dy[c + 1, i, j]), abs(dx[c, i, j] - dx[c + 1, i, j]))
-                        if off > AGREEMENT:
-                            said = AMBIGUOUS
+                    said = judge_peak(peak[c, i, j], ratio[c, i, j], bounded[c, i, j], limits[1:])
+                if said == MEASURED and c < last and not np.isnan(peak[c + 1, i, j]):
+                    if not agree(dy[c, i, j] - dy[c + 1, i, j], dx[c, i, j] - dx[c + 1, i, j]):
+                        said = AMBIGUOUS
+                    elif not whole[i, j]:
+                        last = c + 1
                 status[c, i, j] = said
 
 

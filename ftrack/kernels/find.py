@@ -15,6 +15,7 @@ import numpy as np
 
 from ftrack.kernels.boxes import Boxes, fill_boxes, room_for_boxes
 from ftrack.kernels.cells import cut_cells, end_of, measure_cell
+from ftrack.kernels.certain import NEVER, leave_out
 from ftrack.kernels.folded import fold_images
 from ftrack.kernels.layout import Layout, Peaks, Windows, everywhere
 from ftrack.kernels.moments import Chips, copy_valid, measure_chips, summed
@@ -110,20 +111,24 @@ def prepare(images: tuple[np.ndarray, np.ndarray], at: Corners, layout: Layout, 
     return Ground(tile, tables, usable, bounds, totals, whole)
 
 
-def search(ground: Ground, windows: Windows, wanted: np.ndarray, keep: np.ndarray | None = None) -> Peaks:
-    """Find the peaks of wanted chips in windows within those that the images were prepared for; see `find_peaks`."""
-    found = nothing_found(ground)
-    search_again(ground, windows, wanted, found, keep)
-    return peaks_of(ground, found)
-
-
 def nothing_found(ground: Ground) -> np.ndarray:
     """Return room for what is found; see ``ftrack.kernels.tiles.Result``."""
     return np.full((*ground.usable.shape, 14), np.nan, np.float32)
 
 
-def search_again(ground: Ground, windows: Windows, wanted: np.ndarray, found: np.ndarray, keep: np.ndarray | None = None) -> None:
-    """Find the peaks of wanted chips, which take the place of those that are found already."""
+def search(
+    ground: Ground,
+    windows: Windows,
+    wanted: np.ndarray,
+    found: np.ndarray,
+    limits: tuple[float, float] = NEVER,
+    keep: np.ndarray | None = None,
+) -> None:
+    """Find the peaks of wanted chips in windows within those that the images were prepared for; see `find_peaks`.
+
+    They take the place of what is ``found`` already. Of a node where a chip is settled by ``limits``, those that are larger
+    than the next may be left out; see ``ftrack.kernels.certain``.
+    """
     tile, tables, chips = ground.tile, ground.tables, ground.tile.chips
     here = ground.all if windows is ground.all.windows else _range_of(windows, tile.layout, ground.bounds)
     usable = ground.usable & wanted & here.reaches
@@ -131,17 +136,21 @@ def search_again(ground: Ground, windows: Windows, wanted: np.ndarray, found: np
     result = Result(found, np.zeros((0,) * 5, np.float32) if keep is None else keep)
     if not usable.any():
         return
-    search = _search(here.span, chips, usable)
-    room, cells = _room(tile, search, tables)
+    leave_out(found, (0, 0), limits, usable)
+    sought = _search(here.span, chips, usable)._replace(limits=limits)
+    room, cells = _room(tile, sought, tables)
     if room > tile.numbers.size:
         tile = tile._replace(numbers=np.concatenate([tile.numbers, np.zeros(room - tile.numbers.size, np.float32)]))
-    find_gaps(ground, search, usable if ground.totals[0].size else usable & ~here.inside)
+    find_gaps(ground, sought, usable if ground.totals[0].size else usable & ~here.inside)
     for cell, union in cells:
-        measure_cell(tile, search, cell, union, tables, result, (PLAIN, LEVELLED))
-    if (search.mode >= MASKED).any():
+        measure_cell(tile, sought, cell, union, tables, result, (PLAIN, LEVELLED))
+    if (sought.mode >= MASKED).any():
+        some = sought.mode > 0
+        leave_out(found, (0, 0), limits, some)
+        sought.mode[~some] = 0
         copy_gaps(tile)
         for cell, union in cells:
-            measure_cell(tile, search, cell, union, tables, result, (MASKED, GAPPY))
+            measure_cell(tile, sought, cell, union, tables, result, (MASKED, GAPPY))
 
 
 def peaks_of(ground: Ground, found: np.ndarray) -> Peaks:
@@ -188,7 +197,10 @@ def find_peaks(
         Filled with the coefficients at all offsets of the windows, NaN where there is none.
     """
     before = (-layout.radius, -layout.radius)
-    return search(prepare((reference, secondary), ((0, 0), before), layout, windows, min_valid), windows, wanted, keep)
+    ground = prepare((reference, secondary), ((0, 0), before), layout, windows, min_valid)
+    found = nothing_found(ground)
+    search(ground, windows, wanted, found, keep=keep)
+    return peaks_of(ground, found)
 
 
 def _span(layout: Layout, windows: Windows) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ftrack.kernels.certain import is_settled
 from ftrack.kernels.compiled import inner, shared
 from ftrack.kernels.folded import pair_products
 from ftrack.kernels.lanes import LANES, NONE
@@ -35,7 +36,8 @@ class Squares(NamedTuple):
     blocks among them. ``chip`` is the chip of every size, -1 = none, ``starts`` where each begins. ``shift`` blocks lie
     between the first of the first node and the ``columns`` of the strip; ``behind`` tells whether there is another behind it.
     ``fold`` see ``ftrack.kernels.folded.fold_images``; ``room`` is the place for half the sums of a block, twice, ``seam`` and
-    ``next_seam`` are those of the pairs of the last columns before the strip and of its own.
+    ``next_seam`` are those of the pairs of the last columns before the strip and of its own. ``corner`` is row and column of the
+    first node among those of the result; larger chips are left out where one is settled by ``limits``, see ``is_settled``.
     """
 
     needed: np.ndarray
@@ -48,6 +50,8 @@ class Squares(NamedTuple):
     room: int
     seam: int
     next_seam: int
+    corner: tuple[int, int]
+    limits: tuple[float, float]
 
 
 def in_squares(layout: Layout) -> bool:
@@ -104,9 +108,12 @@ def advance_squares(numbers, shape, places, nodes, squares, i, begin):
 
 
 @shared
-def judge_squares(numbers, shape, places, nodes, squares, i, begin, result):
-    """Find the peaks of the nodes whose chips end with those blocks; forget the highest coefficients."""
-    found, keep = result
+def judge_squares(numbers, shape, places, nodes, squares, far, i, begin, result):
+    """Find the peaks of the nodes whose chips end with those blocks; forget the highest coefficients.
+
+    Chips whose spread is lost, ``far``, settle nothing.
+    """
+    (found, keep), (top, left) = result, squares.corner
     height, width = shape.bands * shape.group, shape.panels * shape.vectors * LANES + LANES
     for j in range(begin, min(begin + TOGETHER, squares.columns)):
         for level in range(1, squares.chip.size):
@@ -116,10 +123,13 @@ def judge_squares(numbers, shape, places, nodes, squares, i, begin, result):
                 row = (c * TOGETHER + j - begin) * height
                 surface, highest = places.surface + LANES + row * width, places.highest + row
                 window = (nodes.span[n, 0, m], nodes.span[n, 1, m], nodes.span[n, 2, m], nodes.span[n, 3, m])
-                judge_surface(numbers, (surface, highest, width, shape.dy, shape.dx), window, found[c, n, m])
+                judge_surface(numbers, (surface, highest, width, shape.dy, shape.dx), window, found[c, top + n, left + m])
+                if c > 0 and not (far[c - 1, n, m] or far[c, n, m]) and is_settled(found, c - 1, top + n, left + m, squares.limits):
+                    for larger in range(c + 1, nodes.todo.shape[0]):
+                        nodes.todo[larger, n, m] = False
                 fill(numbers, highest, height, np.float32(NONE))
                 if keep.size:
-                    keep_surface(numbers, surface, width, window, keep[c, n, m])
+                    keep_surface(numbers, surface, width, window, keep[c, top + n, left + m])
 
 
 @inner

@@ -64,14 +64,14 @@ def sweep_strip(numbers, shape, places, table, nodes, gaps, kept, result):
 
 @filling
 def sweep_squares(numbers, shape, places, table, nodes, gaps, kept, squares, result):
-    """Do the same where all chips are squares of squares; see ``ftrack.kernels.squares``."""
+    """Do the same where all chips are squares of squares; see ``ftrack.kernels.squares``. The result is that of all nodes."""
     _begin(numbers, shape, places, nodes.todo.shape[0] * TOGETHER)
     fill(numbers, squares.room, shape.group * shape.vectors * LANES, np.float32(0))
     for i in range(shape.rows):
         fill_rims(numbers, shape, places, table, nodes, gaps, kept, i)
         for j in range(0, squares.columns, TOGETHER):
             advance_squares(numbers, shape, places, nodes, squares, i, j)
-            judge_squares(numbers, shape, places, nodes, squares, i, j, result)
+            judge_squares(numbers, shape, places, nodes, squares, gaps.far, i, j, result)
 
 
 @filling

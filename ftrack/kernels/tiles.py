@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ftrack.kernels.boxes import Boxes, rows_to_remember
+from ftrack.kernels.certain import NEVER
 from ftrack.kernels.chain import DOWN, FIRST, HEIGHT, RIGHT, SECOND, chain_for, chain_of_pixels
 from ftrack.kernels.layout import Layout
 from ftrack.kernels.moments import Chips
@@ -39,12 +40,14 @@ class Search(NamedTuple):
     """First and last row and column of every window, px, int64 (row, 4, column), and how the sums of every chip are formed.
 
     ``mode`` is uint8 (chip, row, column), 0 = not at all; ``rims`` are the chips among them that the rim of the imagery cuts, int32 (chip,
-    row, column, 8), see ``ftrack.kernels.rectangles``.
+    row, column, 8), see ``ftrack.kernels.rectangles``. Chips may be left out where a smaller one is settled by ``limits``, see
+    ``ftrack.kernels.certain``.
     """
 
     span: np.ndarray
     mode: np.ndarray
     rims: np.ndarray
+    limits: tuple[float, float] = NEVER
 
 
 class Result(NamedTuple):

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ftrack.kernels.certain import leave_out
 from ftrack.kernels.folded import paired_offsets_for
 from ftrack.kernels.lanes import LANES
 from ftrack.kernels.layout import Layout
@@ -75,6 +76,8 @@ def _measure_part(tile: Tile, search: Search, what: tuple[Cell, np.ndarray, np.n
     chip[[int(n).bit_length() - 1 for n in layout.counts]] = np.arange(len(layout.counts))
     behind = layout.starts[:, None] + layout.counts[:, None] - 1 + layout.step * np.arange(todo.shape[2])
     for k, (first, last) in enumerate(_strips(layout, shape)):
+        if k > 0:
+            leave_out(result.found, (cell[0], cell[2]), search.limits, todo)
         within = (behind >= first) & (behind < last)
         columns = np.flatnonzero(within.any(0))
         nodes = slice(int(columns[0]), int(columns[-1]) + 1) if columns.size else slice(0, 0)
@@ -90,6 +93,8 @@ def _measure_part(tile: Tile, search: Search, what: tuple[Cell, np.ndarray, np.n
             room,
             seams[k % 2],
             seams[1 - k % 2],
+            (cell[0], cell[2] + nodes.start),
+            search.limits,
         )
         moved = blocks * shape.side
         at = {name: getattr(places, name) + moved for name in ("r", "s", "mean", "inverse")}
@@ -124,14 +129,10 @@ def _measure_strip(
     none = np.zeros((0, 0, 0), np.float32)
     nodes = Nodes(none > 0, todo, span, none.astype(np.float64), none, total, scale, rims)
     gaps = Gaps(images_of(tile), images_of(tile), tile.min_valid, np.zeros(0), 0, np.zeros(todo.shape, np.bool_))
-    found = np.full((*todo.shape, 14), np.nan, np.float32)
-    keep = np.full((*todo.shape, *result.keep.shape[3:]) if result.keep.size else (0,) * 5, np.nan, np.float32)
     kept = room_for_rims(strip.shape, tables.blocks, nodes)
-    sweep_squares(tile.numbers, strip.shape, strip.places, tables.blocks, nodes, gaps, kept, strip.squares, (found, keep))
-    search.mode[here][gaps.far] = MASKED
-    np.copyto(result.found[here], found, where=todo[..., None])
-    if result.keep.size:
-        result.keep[here][todo] = keep[todo]
+    sweep_squares(tile.numbers, strip.shape, strip.places, tables.blocks, nodes, gaps, kept, strip.squares, tuple(result))
+    if gaps.far.any():
+        search.mode[here][gaps.far], result.found[here][gaps.far] = MASKED, np.nan
 
 
 def _shape_of(layout: Layout, cell: Cell, union: np.ndarray) -> Shape:

@@ -9,8 +9,8 @@ import numpy as np
 from ftrack.kernels.cells import cut_cells
 from ftrack.kernels.coarse import CHIP, find_coarse, level, measure
 from ftrack.kernels.decimate import decimate
-from ftrack.kernels.find import Ground, nothing_found, peaks_of, search_again
-from ftrack.kernels.layout import Peaks, Windows
+from ftrack.kernels.find import Ground, search
+from ftrack.kernels.layout import Windows
 from ftrack.kernels.smooth import keep_coherent
 from ftrack.kernels.tiles import Search
 
@@ -126,16 +126,18 @@ def _trusted(found: np.ndarray, factor: int) -> tuple[np.ndarray, np.ndarray]:
     return offsets, sure
 
 
-def search_closely(ground: Ground, allowed: Windows, sight: Sight, min_ratio: float) -> Peaks:
+def search_closely(
+    ground: Ground, windows: tuple[Windows, Sight], min_ratio: float, wanted: np.ndarray, found: np.ndarray, limits: tuple[float, float]
+) -> None:
     """Find peaks in small windows where that is safe, and in all that is allowed elsewhere; see ``ftrack.kernels.find.search``.
 
-    ``min_ratio`` is the least peak ratio that must be expected among all that is allowed.
+    ``windows`` are those that are allowed, and the small ones; ``min_ratio`` is the least peak ratio that must be expected among all
+    that is allowed.
     """
-    layout, chips, found = ground.tile.layout, ground.tile.chips, nothing_found(ground)
-    search_again(ground, sight.windows, sight.sure, found)
+    (allowed, sight), layout, chips = windows, ground.tile.layout, ground.tile.chips
+    search(ground, sight.windows, sight.sure & wanted, found)
     chance = min_ratio * np.where(chips.valid < 1, CUT, 1) / (layout.counts * layout.side)[:, None, None]
     certain = (found[..., 4] == 0) & (found[..., 0] >= np.maximum(CLEAR, chance * sight.second))
-    again = ~(sight.sure & certain) & ~((chips.valid < ground.tile.min_valid) | chips.flat)
+    again = wanted & ~(sight.sure & certain) & ~((chips.valid < ground.tile.min_valid) | chips.flat)
     if again.any():
-        search_again(ground, allowed, again, found)
-    return peaks_of(ground, found)
+        search(ground, allowed, again, found, limits)

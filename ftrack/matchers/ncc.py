@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 import numpy as np
 from pydantic import field_validator
 
+from ftrack.kernels.certain import NEVER
 from ftrack.kernels.choose import fit_peaks, judge_chips
-from ftrack.kernels.find import prepare, search
+from ftrack.kernels.find import nothing_found, peaks_of, prepare, search
 from ftrack.kernels.layout import Peaks, Windows, lay_out
 from ftrack.kernels.rectangles import find_bounds
 from ftrack.matchers.cut import spaced, windows_around
@@ -98,7 +100,7 @@ class NCC(Settings):
         if rows[there[0]].size and columns[there[1]].size:
             wide = tuple(slice(where.start, where.stop + 2 * ahead) for where in there)
             windows = Windows(*(part[wide] for part in allowed))
-            found[:, *there] = self._judge(self._find(reference, secondary, rows[there[0]], columns[there[1]], windows))
+            found[:, *there] = self._find(reference, secondary, rows[there[0]], columns[there[1]], windows)
         return found
 
     def _with_data(self, reference: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> tuple[slice, slice]:
@@ -110,27 +112,36 @@ class NCC(Settings):
         )
         return (first, second) if bottom > top else (slice(0, 0), slice(0, 0))
 
-    def _find(self, reference: np.ndarray, secondary: np.ndarray, rows: np.ndarray, columns: np.ndarray, allowed: Windows) -> Peaks:
-        """Search at the nodes; ``allowed`` reaches beyond them where coarse peaks have a say."""
+    def _find(self, reference: np.ndarray, secondary: np.ndarray, rows: np.ndarray, columns: np.ndarray, allowed: Windows) -> np.ndarray:
+        """Search at the nodes, float32 (planes, row, column); ``allowed`` reaches beyond them where coarse peaks have a say."""
         ahead, largest, shape = self._ahead, max(self.chip_sizes), (rows.size, columns.size)
         layout = lay_out(self.chip_sizes, self.spacing, self.search_radius, *shape)
         corner = (largest // 2 - int(rows[0]), largest // 2 - int(columns[0]))
         inner = tuple(slice(ahead, ahead + n) for n in shape)
         windows = Windows(*(part[inner] for part in allowed))
         ground = prepare((reference, secondary), (corner, corner), layout, windows, self.min_valid)
+        look = partial(search, ground, windows)
         if ahead:
             first = (int(rows[0]) - ahead * self.spacing, int(columns[0]) - ahead * self.spacing)
             sight = look_ahead((reference, secondary), first, self.spacing, self.search_radius, allowed, self.min_valid)
             near = Sight(Windows(*(part[inner] for part in sight.windows)), sight.sure[inner], sight.second[inner])
-            return search_closely(ground, windows, near, self.min_peak_ratio)
-        return search(ground, windows, np.ones(shape, np.bool_))
+            look = partial(search_closely, ground, (windows, near), self.min_peak_ratio)
+        found, whole = nothing_found(ground), np.zeros(shape, np.bool_)
+        look(~whole, found, (self.min_correlation, self.min_peak_ratio))
+        judged = self._judge(peaks_of(ground, found), whole)
+        status = judged[5 : 5 + layout.counts.size]
+        refused = (status == Status.NOT_COMPUTED).any(0) & ((status == Status.DIVERGED) | (status == Status.ERROR_TOO_LARGE)).any(0)
+        if refused.any():
+            look(refused, found, NEVER)
+            judged = self._judge(peaks_of(ground, found), refused)
+        return judged
 
-    def _judge(self, peaks: Peaks) -> np.ndarray:
-        """Return what is known of the peaks: float32 (planes, row, column)."""
+    def _judge(self, peaks: Peaks, whole: np.ndarray) -> np.ndarray:
+        """Return what is known of the peaks: float32 (planes, row, column); at some nodes look at all chips, bool (row, column)."""
         sizes, offset = np.array(self.chip_sizes), (peaks.dy, peaks.dx)
         status = np.empty(peaks.peak.shape, np.uint8)
         limits = (self.min_valid, self.min_correlation, self.min_peak_ratio)
-        judge_chips(peaks.valid, peaks.flat, peaks.peak, offset, (peaks.ratio, peaks.bounded), limits, status)
+        judge_chips(peaks.valid, peaks.flat, (peaks.peak, *offset), (peaks.ratio, peaks.bounded), limits, whole, status)
         chosen, fitted = np.empty(status.shape[1:], np.int8), np.empty((4, *status.shape[1:]))
         pixels = peaks.valid * (sizes.astype(np.float64) ** 2)[:, None, None]
         most = np.inf if self.subpixel == "least_squares" else self.max_error
@@ -163,7 +174,7 @@ PIXELS_MORE = 5
 def _measurements(
     found: np.ndarray, peaks: tuple[np.ndarray, np.ndarray], sizes: np.ndarray, status: np.ndarray, chosen: np.ndarray
 ) -> np.ndarray:
-    """Put the measurements together in the order of ``ftrack.schema.MOTION``; the largest chip says why there is none."""
+    """Put the measurements together in the order of ``ftrack.schema.MOTION``; the largest chip that is judged says why there is none."""
     out = np.full((8, *chosen.shape), np.nan, np.float32)
     measured = chosen >= 0
     chip = np.maximum(chosen, 0).astype(np.int64)[None]
@@ -171,5 +182,8 @@ def _measurements(
     for row, values in zip((2, 3), peaks, strict=True):
         out[row] = np.where(measured, np.take_along_axis(values, chip, 0)[0], np.nan)
     out[6] = np.where(measured, sizes[chip[0]], 0)
-    out[7] = np.where(measured, Status.MEASURED, status[-1])
+    why = status[0].copy()
+    for larger in status[1:]:
+        np.copyto(why, larger, where=larger != Status.NOT_COMPUTED)
+    out[7] = np.where(measured, Status.MEASURED, why)
     return out

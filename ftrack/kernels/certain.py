@@ -1,0 +1,60 @@
+"""Which peaks are certain, and which chips need not be searched because a smaller one is.
+
+The smallest chip that is certain is taken, and the next larger confirms it; so where one is both, no chip beyond those matters.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ftrack.kernels.compiled import filling, inner
+
+# The codes of ftrack.schema.Status, as compiled code needs them.
+MEASURED, EDGE, LOW_CORRELATION, AMBIGUOUS, SEARCH_LIMIT = 0, 3, 5, 6, 7
+
+AGREEMENT = 1.5
+"""A chip is confirmed where the peak of the next larger chip lies within this many pixels of its own."""
+
+NEVER = (np.inf, np.inf)
+"""Limits under which no peak is certain, so that all chips are searched."""
+
+
+@inner
+def judge_peak(peak, ratio, bounded, limits):
+    """Say whether a peak can be trusted by itself, or why not; ``limits`` = (least correlation, least peak ratio)."""
+    said = MEASURED
+    if peak < limits[0]:
+        said = LOW_CORRELATION
+    elif bounded == 1:
+        said = SEARCH_LIMIT
+    elif bounded == 2:
+        said = EDGE
+    elif ratio < limits[1]:
+        said = AMBIGUOUS
+    return said
+
+
+@inner
+def agree(dy, dx):
+    """Say whether two peaks, so far from each other, confirm each other."""
+    return max(abs(dy), abs(dx)) <= AGREEMENT
+
+
+@inner
+def is_settled(found, c, i, j, limits):
+    """Say whether a chip is certain and the next larger one confirms it; see ``ftrack.kernels.tiles.Result`` and `judge_peak`."""
+    one, other = found[c, i, j], found[c + 1, i, j]
+    known = one[0] == one[0] and other[0] == other[0]
+    return known and judge_peak(one[0], one[3], one[4], limits) == MEASURED and agree(one[1] - other[1], one[2] - other[2])
+
+
+@filling
+def leave_out(found, corner, limits, todo):
+    """Leave chips out, bool (chip, row, column), where a smaller one is settled, of nodes from the row and column of a corner on."""
+    top, left = corner
+    for c in range(todo.shape[0] - 2):
+        for i in range(todo.shape[1]):
+            for j in range(todo.shape[2]):
+                if is_settled(found, c, top + i, left + j, limits):
+                    for larger in range(c + 2, todo.shape[0]):
+                        todo[larger, i, j] = False
