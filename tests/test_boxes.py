@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ftrack.kernels.boxes import LEVEL, fill_boxes, find_far, room_for_boxes, rows_to_remember
-from ftrack.kernels.chain import chain_for, chain_of_pixels
+from ftrack.kernels.boxes import LEVEL, find_far
+from ftrack.kernels.stacked import fill_stacked
 
-SIDE, ROWS, COLUMNS = 4, 90, 208
+ROWS, COLUMNS = 90, 208
 
 
 @pytest.mark.parametrize("spread", [60.0, 20.0, 3.0])
@@ -16,15 +16,11 @@ def test_chips_are_far_whose_windows_hold_a_box_that_is(spread: float) -> None:
     random = np.random.default_rng(0)
     image = random.normal(0.0, 30.0, (ROWS, COLUMNS)).astype(np.float32)
     image[32:46, 100:130] = random.normal(80.0, spread, (14, 30))
-    blocks, of_chip = chain_for(np.array([2]))
-    chain, of_box = chain_of_pixels(blocks, SIDE)
-    planes = np.full((len(chain), 2), -1)
-    planes[of_box[of_chip], 0] = 0
-    size, remember = ROWS * COLUMNS, rows_to_remember(chain)
+    size = ROWS * COLUMNS
     numbers = np.concatenate([image.ravel(), np.zeros(2 * size + 64, np.float32)])
     pieces = np.zeros((1, ROWS), np.int64)
     region = (0, COLUMNS, ROWS, COLUMNS, size, 2 * size)
-    fill_boxes(numbers, region, chain, remember, planes, *room_for_boxes(remember, COLUMNS, np.float32), pieces)
+    fill_stacked(numbers, region, (8,), pieces)
     mean, inverse = numbers[size : 3 * size].reshape(2, ROWS, COLUMNS)
     boxes = np.lib.stride_tricks.sliding_window_view(image.astype(float), (8, 8))
     np.testing.assert_allclose(mean[:-7, :-7], boxes.mean((2, 3)), atol=1e-4)

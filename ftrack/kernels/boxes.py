@@ -44,7 +44,7 @@ class Boxes(NamedTuple):
 
 
 @filling
-def fill_boxes(numbers, region, chain, rows_of, planes, sums, squares, slot, far):
+def fill_boxes(numbers, region, chain, rows_of, planes, sums, squares, slot):
     """Fill mean and inverse root of the summed squared deviations of the boxes at every place of a region, for every chip.
 
     Parameters
@@ -62,12 +62,10 @@ def fill_boxes(numbers, region, chain, rows_of, planes, sums, squares, slot, far
     planes : int64 (box, 2)
         Number of the chip that is this box, and the place of the plane of differences between the means of the box's
         parts; -1 = none.
-    sums, squares : (n,), float32 (n,)
-        Room for the rows and one more. In double precision the sums serve images of any brightness.
+    sums, squares : float64 (n,), float32 (n,)
+        Room for the rows and one more.
     slot : int64 (box,)
         Room for which of them is written to.
-    far : int64 (chip, row)
-        Result, see ``Boxes``.
     """
     at, step, rows, columns, mean, inverse = region
     spare = (rows_of[-1, 1] + rows_of[-1, 0]) * columns
@@ -96,8 +94,7 @@ def fill_boxes(numbers, region, chain, rows_of, planes, sums, squares, slot, far
                 place = (planes[b, 0] * rows + top) * columns
                 size = chain[b, WIDTH] * chain[b, HEIGHT]
                 m, s = mean + place, inverse + place
-                if _invert(sums[line : line + count], squares[line : line + count], size, numbers[m : m + count], numbers[s : s + count]):
-                    far[planes[b, 0], top] = _find_pieces(numbers[m : m + count], numbers[s : s + count], _most(size), piece_of(columns))
+                invert(sums[line : line + count], squares[line : line + count], size, numbers[m : m + count], numbers[s : s + count])
         for b in range(chain.shape[0]):
             slot[b] = slot[b] + 1 if slot[b] + 1 < rows_of[b, 0] else 0
 
@@ -113,7 +110,7 @@ def find_far(numbers, places, where, pieces, some, span, far):
     where : (y, x, step, size)
         Rows and columns before the first chip, pixels between chips and along the side of a chip.
     pieces : int64 (row,)
-        What ``fill_boxes`` has found.
+        What ``ftrack.kernels.stacked`` has found.
     some : bool (row, column)
         Chips to look at.
     span : int64 (row, 4, column)
@@ -123,7 +120,7 @@ def find_far(numbers, places, where, pieces, some, span, far):
     """
     mean, inverse, pitch = places
     top, first, step, size = where
-    most, piece = _most(size * size), piece_of(pitch)
+    most, piece = most_of(size * size), piece_of(pitch)
     for i in range(some.shape[0]):
         for j in range(some.shape[1]):
             if not some[i, j]:
@@ -153,10 +150,10 @@ def rows_to_remember(chain: np.ndarray) -> np.ndarray:
     return rows
 
 
-def room_for_boxes(rows_of: np.ndarray, columns: int, kind: type) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return room for the sums, of a kind of number, and squares that `fill_boxes` remembers, and for where it writes them."""
+def room_for_boxes(rows_of: np.ndarray, columns: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return room for the sums and squares that `fill_boxes` remembers, and for where it writes them."""
     size = int(rows_of[-1].sum() + 1) * columns + 2 * LANES
-    return np.zeros(size, kind), np.zeros(size, np.float32), np.zeros(len(rows_of), np.int64)
+    return np.zeros(size), np.zeros(size, np.float32), np.zeros(len(rows_of), np.int64)
 
 
 @inner
@@ -168,9 +165,9 @@ def _begin_row(pixels, sums, squares):
 
 
 @inner
-def _invert(sums, squares, size, mean, inverse):
+def invert(sums, squares, size, mean, inverse):
     """Write one row of means and inverse spreads; return how many boxes have a mean too large for their spread."""
-    far, most = 0, _most(size)
+    far, most = 0, most_of(size)
     share, n, least, faintest = np.float32(1.0 / size), np.float32(size), np.float32(FLAT * FLAT), np.float32(size * FAINTEST)
     for x in range(sums.size):
         m = np.float32(sums[x]) * share
@@ -184,7 +181,7 @@ def _invert(sums, squares, size, mean, inverse):
 
 
 @inner
-def _most(size):
+def most_of(size):
     """Return how large the mean of ``size`` pixels may be times the inverse root of their summed squared deviations."""
     return np.float32(LEVEL / np.sqrt(size))
 
@@ -198,7 +195,8 @@ def _any_far(numbers, mean, inverse, count, most):
 
 
 @shared
-def _find_pieces(mean, inverse, most, piece):
+def find_pieces(mean, inverse, most, piece):
+    """Return a bit for every piece of a row that says whether some box there is far; see ``Boxes``."""
     pieces = 0
     for first in range(0, mean.size, piece):
         far = 0

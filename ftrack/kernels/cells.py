@@ -317,8 +317,7 @@ def _fill_boxes(numbers: np.ndarray, places: Places, table: np.ndarray, tables: 
     planes[tables.of_box[tables.of_chip], 0] = np.arange(len(tables.of_chip))
     planes[tables.of_box[1:], 1] = table[1:, PLANE]
     region = (places.s, places.s_step, places.height, places.pitch, places.mean, places.inverse)
-    far = np.zeros((len(tables.of_chip), places.height), np.int64)
-    fill_boxes(numbers, region, tables.pixels, tables.remember, planes, *room_for_boxes(tables.remember, places.pitch, np.float64), far)
+    fill_boxes(numbers, region, tables.pixels, tables.remember, planes, *room_for_boxes(tables.remember, places.pitch))
 
 
 def _gaps(tile: Tile, shape: Shape, tables: Tables, kind: int, chips: tuple[int, ...]) -> Gaps:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ftrack.kernels.boxes import Boxes, fill_boxes, room_for_boxes
+from ftrack.kernels.boxes import Boxes
 from ftrack.kernels.cells import cut_cells, end_of, measure_cell
 from ftrack.kernels.certain import NEVER, leave_out
 from ftrack.kernels.folded import fold_images
@@ -21,6 +21,7 @@ from ftrack.kernels.layout import Layout, Peaks, Windows, everywhere
 from ftrack.kernels.moments import Chips, copy_valid, measure_chips, summed
 from ftrack.kernels.rectangles import find_rectangles
 from ftrack.kernels.squares import in_squares
+from ftrack.kernels.stacked import fill_stacked
 from ftrack.kernels.tiles import GAPPY, LEVELLED, MASKED, PLAIN, Cell, Result, Search, Tables, Tile, images_of, tables_of
 from ftrack.kernels.vectors import LANES
 
@@ -104,7 +105,7 @@ def prepare(images: tuple[np.ndarray, np.ndarray], at: Corners, layout: Layout, 
     s = tile.numbers[r.size : r.size + tile.s_valid.size].reshape(s_shape)
     gaps += copy_valid(secondary, far + at[1][0], far + at[1][1], s, tile.s_valid)
     if (usable & ~chips.far).any():
-        _fill_boxes(tile, tables)
+        _fill_boxes(tile)
         if in_squares(layout):
             fold_images(tile.numbers, ((0, *size), (r.size, *s_shape)), 3 * images_of(tile))
     totals = (summed(r_valid), summed(tile.s_valid)) if gaps else (np.zeros((0, 0), np.int32),) * 2
@@ -230,15 +231,12 @@ def _place_boxes(size: tuple[int, int], s_shape: tuple[int, int], union: np.ndar
     return Boxes(mean, inverse, int(union[0]), int(union[2]), height, pitch, far, inverse + chips * height * pitch + LANES)
 
 
-def _fill_boxes(tile: Tile, tables: Tables) -> None:
+def _fill_boxes(tile: Tile) -> None:
     """Fill means and inverse spreads, and where a mean is too large for the spread."""
     boxes, step = tile.boxes, tile.s_valid.shape[1]
     first = tile.r_valid.size + (tile.far + boxes.dy) * step + tile.far + boxes.dx
     region = (first, step, boxes.height, boxes.pitch, boxes.mean, boxes.inverse)
-    planes = np.full((len(tables.pixels), 2), -1)
-    planes[tables.of_box[tables.of_chip], 0] = np.arange(len(tables.of_chip))
-    room = room_for_boxes(tables.remember, boxes.pitch, np.float32)
-    fill_boxes(tile.numbers, region, tables.pixels, tables.remember, planes, *room, boxes.far)
+    fill_stacked(tile.numbers, region, tuple(int(count) * tile.layout.side for count in tile.layout.counts), boxes.far)
 
 
 def _apart(width: int) -> int:

@@ -183,23 +183,19 @@ def _merge_boxes(typing_context, sums, one, other, out, squares, weight, share1,
     """
     i8, f8 = types.int64, types.float64
     signature = types.void(sums, i8, i8, i8, squares, types.float32, f8, f8, differences, i8, i8)
-    double = sums.dtype == types.float64
 
     def build(context, builder, signature, args):
         data = [context.make_array(signature.args[k])(context, builder, args[k]).data for k in (0, 4, 8)]
-        kind = _DOUBLES if double else VECTOR
         a, b, total = (builder.gep(data[0], [args[k]]) for k in (1, 2, 3))
         qa, qb, deviations = (builder.gep(data[1], [args[k]]) for k in (1, 2, 3))
         difference = builder.gep(data[2], [args[9]])
-        shares = args[6:8] if double else [builder.fptrunc(args[k], FLOAT) for k in (6, 7)]
-        one, other = (spread(builder, share, kind) for share in shares)
+        one, other = (spread(builder, share, _DOUBLES) for share in args[6:8])
         weight, fma = spread(builder, args[5]), fma_of(builder)
         loop = Loop(builder, args[10], LANES, [])
         at = loop.index
-        first, second = load(builder, a, at, kind), load(builder, b, at, kind)
+        first, second = load(builder, a, at, _DOUBLES), load(builder, b, at, _DOUBLES)
         store(builder, builder.fadd(first, second), total, at)
-        d = builder.fsub(builder.fmul(first, one), builder.fmul(second, other))
-        d = builder.fptrunc(d, VECTOR) if double else d
+        d = builder.fptrunc(builder.fsub(builder.fmul(first, one), builder.fmul(second, other)), VECTOR)
         store(builder, d, difference, at)
         q = builder.fadd(load(builder, qa, at), load(builder, qb, at))
         store(builder, builder.call(fma, [builder.fmul(weight, d), d, q]), deviations, at)
