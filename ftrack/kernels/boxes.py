@@ -122,12 +122,18 @@ def find_far(numbers, places, where, pieces, some, span, far):
     top, first, step, size = where
     most, piece = most_of(size * size), piece_of(pitch)
     for i in range(some.shape[0]):
+        low, high, there = pieces.size, np.int64(0), np.int64(0)
         for j in range(some.shape[1]):
-            if not some[i, j]:
-                continue
+            if some[i, j]:
+                low, high = min(low, top + i * step + span[i, 0, j]), max(high, top + i * step + span[i, 1, j])
+        for row in range(low, high):
+            there |= pieces[row]
+        for j in range(some.shape[1] if there != 0 else 0):
             y, x, width = top + i * step, first + j * step + span[i, 2, j], span[i, 3, j] - span[i, 2, j]
             one, last = x // piece, (x + width - 1) // piece
             looked_at = (2 << last) - (1 << one)
+            if not some[i, j] or not there & looked_at:
+                continue
             for row in range(y + span[i, 0, j], y + span[i, 1, j]):
                 if pieces[row] & looked_at and _any_far(numbers, mean + row * pitch + x, inverse + row * pitch + x, width, most):
                     far[i, j] = True

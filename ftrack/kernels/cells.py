@@ -149,7 +149,9 @@ def measure_cell(tile: Tile, search: Search, cell: Cell, union: np.ndarray, tabl
     mode = search.mode[:, cell[0] : cell[1], cell[2] : cell[3]]
     for kind in kinds:
         if (mode == kind).any():
-            parts = _parts(search, cell, kind) if kind in (LEVELLED, GAPPY) else [(cell, union)]
+            parts = _parts(search, cell, kind) if kind != PLAIN else [(cell, union)]
+            if kind == MASKED and 2 * _blocks_of(parts, tile.layout) > _blocks_of([(cell, union)], tile.layout):
+                parts = [(cell, union)]
             for part, its_union in parts:
                 _measure_part(tile, search, (part, its_union, kind), tables, result)
 
@@ -168,6 +170,13 @@ def _parts(search: Search, cell: Cell, kind: int) -> list[tuple[Cell, np.ndarray
                 part = (int(rows.min()), int(rows.max()) + 1, int(columns.min()), int(columns.max()) + 1)
                 parts.append((part, np.where([True, False, True, False], span.min(0), span.max(0))))
     return parts
+
+
+def _blocks_of(parts: list[tuple[Cell, np.ndarray]], layout: Layout) -> int:
+    """Return how many blocks the chips of some parts of a cell are made of, each part by itself."""
+    most = int(layout.counts[-1])
+    sides = (((bottom - top - 1) * layout.step + most, (right - left - 1) * layout.step + most) for (top, bottom, left, right), _ in parts)
+    return sum(rows * columns for rows, columns in sides)
 
 
 def _measure_part(tile: Tile, search: Search, what: tuple[Cell, np.ndarray, int], tables: Tables, result: Result) -> None:
@@ -334,6 +343,8 @@ def _mark_far(tile: Tile, search: Search, cell: Cell) -> None:
     step, plane = layout.step * layout.side, boxes.height * boxes.pitch
     span = np.ascontiguousarray(search.span[here[0], :, here[1]])
     for c, (count, start) in enumerate(zip(layout.counts, layout.starts, strict=True)):
+        if not boxes.far[c].any():
+            continue
         mode = search.mode[c][here]
         at = (boxes.mean + c * plane, boxes.inverse + c * plane, boxes.pitch)
         first = int(start) * layout.side

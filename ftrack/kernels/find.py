@@ -149,7 +149,7 @@ def search(
         some = sought.mode > 0
         leave_out(found, (0, 0), limits, some)
         sought.mode[~some] = 0
-        copy_gaps(tile)
+        copy_gaps(tile, sought)
         for cell, union in cells:
             measure_cell(tile, sought, cell, union, tables, result, (MASKED, GAPPY))
 
@@ -294,9 +294,14 @@ def find_gaps(ground: Ground, search: Search, some: np.ndarray) -> None:
     search.mode[whole] = np.where(tile.chips.far, GAPPY, MASKED)[whole]
 
 
-def copy_gaps(tile: Tile) -> None:
-    """Write, behind the images, where their pixels are valid, and their squares."""
-    n, size = tile.r_valid.size, tile.r_valid.size + tile.s_valid.size
-    images, valid, squares = tile.numbers[: 3 * size].reshape(3, -1)
-    valid[:n], valid[n:] = tile.r_valid.ravel(), tile.s_valid.ravel()
-    np.square(images, out=squares)
+def copy_gaps(tile: Tile, search: Search) -> None:
+    """Write, behind the images, where their pixels are valid, and their squares, in the rows that chips with gaps need."""
+    n, layout, rows = tile.r_valid.size, tile.layout, np.flatnonzero((search.mode >= MASKED).any((0, 2)))
+    images, valid, squares = tile.numbers[: 3 * images_of(tile)].reshape(3, -1)
+    first, last = int(rows[0]) * layout.step * layout.side, (int(rows[-1]) * layout.step + int(layout.counts.max())) * layout.side
+    above, below = int(search.span[:, 0].min()), int(search.span[:, 1].max()) + MARGIN
+    for at, there, low, high in ((0, tile.r_valid, first, last), (n, tile.s_valid, tile.far + first + above, tile.far + last + below)):
+        low, high, step = max(low, 0), min(high, len(there)), there.shape[1]
+        part = slice(at + low * step, at + high * step)
+        valid[part] = there[low:high].ravel()
+        np.square(images[part], out=squares[part])
