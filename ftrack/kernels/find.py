@@ -16,11 +16,9 @@ import numpy as np
 from ftrack.kernels.boxes import Boxes
 from ftrack.kernels.cells import cut_cells, end_of, measure_cell
 from ftrack.kernels.certain import NEVER, leave_out
-from ftrack.kernels.folded import fold_images
 from ftrack.kernels.layout import Layout, Peaks, Windows, everywhere
 from ftrack.kernels.moments import Chips, copy_valid, measure_chips, summed
 from ftrack.kernels.rectangles import find_rectangles
-from ftrack.kernels.squares import in_squares
 from ftrack.kernels.stacked import fill_stacked
 from ftrack.kernels.tiles import GAPPY, LEVELLED, MASKED, PLAIN, Cell, Result, Search, Tables, Tile, images_of, tables_of
 from ftrack.kernels.vectors import LANES
@@ -106,8 +104,6 @@ def prepare(images: tuple[np.ndarray, np.ndarray], at: Corners, layout: Layout, 
     gaps += copy_valid(secondary, far + at[1][0], far + at[1][1], s, tile.s_valid)
     if (usable & ~chips.far).any():
         _fill_boxes(tile)
-        if in_squares(layout):
-            fold_images(tile.numbers, ((0, *size), (r.size, *s_shape)), 3 * images_of(tile))
     totals = (summed(r_valid), summed(tile.s_valid)) if gaps else (np.zeros((0, 0), np.int32),) * 2
     return Ground(tile, tables, usable, bounds, totals, whole)
 
@@ -225,7 +221,7 @@ def _place_boxes(size: tuple[int, int], s_shape: tuple[int, int], union: np.ndar
     """Return where means and inverse spreads will lie behind the images and what goes with these; ``union`` holds all windows."""
     height = size[0] + int(union[1] - union[0])
     pitch = _apart(size[1] + int(union[3] - union[2]))
-    mean = -(-4 * (size[0] * size[1] + s_shape[0] * s_shape[1]) // LANES) * LANES
+    mean = -(-3 * (size[0] * size[1] + s_shape[0] * s_shape[1]) // LANES) * LANES
     inverse = mean + chips * height * pitch
     far = np.zeros((chips, height), np.int64)
     return Boxes(mean, inverse, int(union[0]), int(union[2]), height, pitch, far, inverse + chips * height * pitch + LANES)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ftrack.kernels.compiled import filling, inner, shared
+from ftrack.kernels.compiled import inner, shared
 from ftrack.kernels.vectors import LANES, PAIRS, WIDEST, make_pairs
 
 _4x1, _4x2, _4x3 = (make_pairs(4, vectors) for vectors in (1, 2, 3))
@@ -23,64 +23,63 @@ def paired_offsets_for(height: int, width: int) -> tuple[int, int, int, int]:
     return panels, vectors, -(-height // (2 * PAIRS[vectors])), 2 * PAIRS[vectors]
 
 
-@filling
-def fold_images(numbers, images, fold):
-    """Write what stands for pairs of rows ``fold`` numbers behind each image.
+@shared
+def fold_blocks(numbers, r, r_step, s, s_step, side, across, room):
+    """Write what stands for pairs of rows of blocks beside each other, and of all that they are compared with.
 
-    ``images`` are place, rows and columns of the reference and of the secondary. Of the reference, it is the sum of every even
-    row and the next, then the odd row less than zero; of the secondary every row less the next.
+    Of the reference, ``side`` rows, it is the sum of every even row and the next, then the odd row less than zero; of the
+    secondary every row less the next. ``across`` are the columns of both and the rows of the secondary, ``room`` the
+    places of the two results and how far apart their rows lie.
     """
-    for which in range(2):
-        at, rows, columns = images[which]
-        for y in range(rows - 1):
-            a, b, out = np.uintp(at + y * columns), np.uintp(at + (y + 1) * columns), np.uintp(at + y * columns + fold)
-            if which == 1:
-                for x in range(np.uintp(columns)):
-                    numbers[out + x] = numbers[a + x] - numbers[b + x]
-            elif y % 2 == 0:
-                for x in range(np.uintp(columns)):
-                    numbers[out + x] = numbers[a + x] + numbers[b + x]
-            else:
-                for x in range(np.uintp(columns)):
-                    numbers[out + x] = -numbers[a + x]
-        if which == 0:
-            a = np.uintp(at + (rows - 1) * columns)
+    columns, others, rows = across
+    out, out_s, pitch = room
+    for y in range(side):
+        a, b, to = np.uintp(r + y * r_step), np.uintp(r + (y + 1) * r_step), np.uintp(out + y * pitch)
+        if y % 2 == 0:
             for x in range(np.uintp(columns)):
-                numbers[a + np.uintp(fold) + x] = -numbers[a + x]
+                numbers[to + x] = numbers[a + x] + numbers[b + x]
+        else:
+            for x in range(np.uintp(columns)):
+                numbers[to + x] = -numbers[a + x]
+    for y in range(rows):
+        a, b, to = np.uintp(s + y * s_step), np.uintp(s + (y + 1) * s_step), np.uintp(out_s + y * pitch)
+        for x in range(np.uintp(others)):
+            numbers[to + x] = numbers[a + x] - numbers[b + x]
 
 
 @shared
-def pair_products(numbers, r, r_step, s, s_step, fold, side, vectors, room, above, out):
+def pair_products(numbers, r, r_step, s, s_step, folds, side, vectors, room, above, out):
     """Sum the products of a block of even side with ``2 * PAIRS[vectors]`` times ``16 * vectors`` shifted blocks.
 
     Add them to the sums of the block ``above``, which they take the place of, and write the result to ``out``.
 
-    All are places in one array: of the first pixels, with the lengths of rows and what stands for pairs of rows ``fold``
-    behind, see ``fold_images``, and of ``room`` for half as many sums, behind as many zeros.
+    All are places in one array: of the first pixels, with the lengths of rows, and of what stands for pairs of rows, see
+    ``fold_blocks``; of ``room`` for half as many sums, behind as many zeros.
     """
     reach, half = vectors * LANES, PAIRS[vectors] * vectors * LANES
     if _is_empty(numbers, r, r_step, side):
         _take_above(numbers, above, out, 2 * half)
         return
+    r_fold, s_fold, pitch = folds
     for turn in range(3):
-        r_at = (r + fold, r, r + fold + r_step)[turn]
-        s_at = (s + s_step, s + fold, s + fold + s_step)[turn]
+        r_at, r_line = (r_fold, r, r_fold + pitch)[turn], (pitch, r_step, pitch)[turn]
+        s_at, s_line = (s + s_step, s_fold, s_fold + pitch)[turn], (s_step, pitch, pitch)[turn]
         start, last = room + half if turn else room, turn > 0
         to = (room + half, out, out + reach)[turn]
         kept, line = above + (turn - 1) * reach, (1 + last) * reach
         if side % 8 == 0:
             if vectors == 1:
-                _4x1(numbers, r_at, 2 * r_step, s_at, 2 * s_step, side, start, last, kept, to, line)
+                _4x1(numbers, r_at, 2 * r_line, s_at, 2 * s_line, side, start, last, kept, to, line)
             elif vectors == 2:
-                _4x2(numbers, r_at, 2 * r_step, s_at, 2 * s_step, side, start, last, kept, to, line)
+                _4x2(numbers, r_at, 2 * r_line, s_at, 2 * s_line, side, start, last, kept, to, line)
             else:
-                _4x3(numbers, r_at, 2 * r_step, s_at, 2 * s_step, side, start, last, kept, to, line)
+                _4x3(numbers, r_at, 2 * r_line, s_at, 2 * s_line, side, start, last, kept, to, line)
         elif vectors == 1:
-            _1x1(numbers, r_at, 2 * r_step, s_at, 2 * s_step, side, start, last, kept, to, line)
+            _1x1(numbers, r_at, 2 * r_line, s_at, 2 * s_line, side, start, last, kept, to, line)
         elif vectors == 2:
-            _1x2(numbers, r_at, 2 * r_step, s_at, 2 * s_step, side, start, last, kept, to, line)
+            _1x2(numbers, r_at, 2 * r_line, s_at, 2 * s_line, side, start, last, kept, to, line)
         else:
-            _1x3(numbers, r_at, 2 * r_step, s_at, 2 * s_step, side, start, last, kept, to, line)
+            _1x3(numbers, r_at, 2 * r_line, s_at, 2 * s_line, side, start, last, kept, to, line)
 
 
 @inner

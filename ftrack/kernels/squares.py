@@ -13,7 +13,7 @@ import numpy as np
 
 from ftrack.kernels.certain import is_settled
 from ftrack.kernels.compiled import inner, shared
-from ftrack.kernels.folded import pair_products
+from ftrack.kernels.folded import fold_blocks, pair_products
 from ftrack.kernels.lanes import LANES, NONE
 from ftrack.kernels.layout import Layout
 from ftrack.kernels.peaks import judge_surface, keep_surface
@@ -35,9 +35,10 @@ class Squares(NamedTuple):
     ``needed`` is uint8 (part of the offsets, block row, block column): how many sizes of squares that end there are needed,
     blocks among them. ``chip`` is the chip of every size, -1 = none, ``starts`` where each begins. ``shift`` blocks lie
     between the first of the first node and the ``columns`` of the strip; ``behind`` tells whether there is another behind it.
-    ``fold`` see ``ftrack.kernels.folded.fold_images``; ``room`` is the place for half the sums of a block, twice, ``seam`` and
-    ``next_seam`` are those of the pairs of the last columns before the strip and of its own. ``corner`` is row and column of the
-    first node among those of the result; larger chips are left out where one is settled by ``limits``, see ``is_settled``.
+    ``fold`` is the place for pairs of rows of ``TOGETHER`` blocks, see ``ftrack.kernels.folded.fold_blocks``, ``room`` that
+    for half the sums of a block, twice; ``seam`` and ``next_seam`` are those of the pairs of the last columns before the strip
+    and of its own. ``corner`` is row and column of the first node among those of the result; larger chips are left out where
+    one is settled by ``limits``, see ``is_settled``.
     """
 
     needed: np.ndarray
@@ -87,6 +88,7 @@ def advance_squares(numbers, shape, places, nodes, squares, i, begin):
     side, _, _, _, panels, vectors, bands, group, _, _ = shape
     reach, levels, columns = vectors * LANES, squares.chip.size - 1, squares.columns
     line, parts, many = group * reach, panels * bands, (1 << levels) - 1
+    folds = _fold(numbers, shape, places, squares, i, begin)
     end = columns if squares.behind else columns + many
     for part in range(parts):
         seam, dy0, dx0 = (i * parts + part) * many * line, part // panels * group, part % panels * reach
@@ -96,15 +98,32 @@ def advance_squares(numbers, shape, places, nodes, squares, i, begin):
             needed, moved = np.int64(squares.needed[part, i, j]), (j + squares.shift) * side
             if needed > 0:
                 above, out = places.ring + (part * columns + j) * line, _pair(lines, 0, j)
-                pair_products(
-                    numbers, r + moved, places.r_step, s + moved, places.s_step, squares.fold, side, vectors, squares.room, above, out
-                )
+                x = (j - begin) * side
+                here = (folds[0] + x, folds[1] + dy0 * folds[2] + dx0 + x, folds[2])
+                pair_products(numbers, r + moved, places.r_step, s + moved, places.s_step, here, side, vectors, squares.room, above, out)
             for level in range(1, needed):
                 size = 1 << level
                 a, b = _pair(lines, level - 1, j - (size >> 1)), _pair(lines, level - 1, j)
                 above = places.ring + (((size - 1 + (i & size - 1)) * parts + part) * columns + j) * line
                 at = (squares.chip[level], i + 1 - size, j + 1 + squares.shift - size, dy0, dx0, j - begin)
                 _join(numbers, (a, b, above, _pair(lines, level, j)), level < levels, shape, places, nodes, squares.starts, at)
+
+
+@inner
+def _fold(numbers, shape, places, squares, i, begin):
+    """Write what stands for pairs of rows of blocks if any is needed; return the places for both images and how far apart rows lie."""
+    side, reach = shape.side, shape.panels * shape.vectors * LANES
+    end, rows = min(begin + TOGETHER, squares.columns), side + shape.bands * shape.group - 2
+    pitch = TOGETHER * side + reach
+    folds, some = (squares.fold, squares.fold + side * pitch, pitch), False
+    for part in range(shape.panels * shape.bands):
+        for j in range(begin, end):
+            some |= squares.needed[part, i, j] > 0
+    if some:
+        x, columns = (begin + squares.shift) * side, (end - begin) * side
+        r, s = places.r + i * side * places.r_step + x, places.s + i * side * places.s_step + x
+        fold_blocks(numbers, r, places.r_step, s, places.s_step, side, (columns, columns + reach, rows), folds)
+    return folds
 
 
 @shared

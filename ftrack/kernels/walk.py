@@ -65,7 +65,7 @@ def _measure_part(tile: Tile, search: Search, what: tuple[Cell, np.ndarray, np.n
     """Find the peaks of some of the nodes of a cell, bool (row, column)."""
     cell, union, chosen = what
     layout, shape = tile.layout, _shape_of(tile.layout, cell, union)
-    places, room, seams, end = place_squares(tile, cell, union)
+    places, (room, fold), seams, end = place_squares(tile, cell, union)
     if end > tile.numbers.size:
         tile = tile._replace(numbers=np.concatenate([tile.numbers, np.zeros(end - tile.numbers.size, np.float32)]))
     here = (slice(None), slice(*cell[:2]), slice(*cell[2:]))
@@ -89,7 +89,7 @@ def _measure_part(tile: Tile, search: Search, what: tuple[Cell, np.ndarray, np.n
             first - blocks,
             last - first,
             last < shape.columns,
-            3 * images_of(tile),
+            fold,
             room,
             seams[k % 2],
             seams[1 - k % 2],
@@ -161,8 +161,8 @@ def _strips(layout: Layout, shape: Shape) -> list[tuple[int, int]]:
     return list(pairwise(k * shape.columns // pieces for k in range(pieces + 1)))
 
 
-def place_squares(tile: Tile, cell: Cell, union: np.ndarray) -> tuple[Places, int, tuple[int, int], int]:
-    """Return where everything lies, the room for half sums and those of two seams, see ``Squares``, and the place behind all."""
+def place_squares(tile: Tile, cell: Cell, union: np.ndarray) -> tuple[Places, tuple[int, int], tuple[int, int], int]:
+    """Return where everything lies, the room and the fold and both seams of ``Squares``, and the place behind all."""
     layout, shape = tile.layout, _shape_of(tile.layout, cell, union)
     chips, many, reach = len(layout.counts), (1 << levels_of(layout)) - 1, shape.vectors * LANES
     line, parts, height = shape.group * reach, shape.panels * shape.bands, shape.bands * shape.group
@@ -175,18 +175,19 @@ def place_squares(tile: Tile, cell: Cell, union: np.ndarray) -> tuple[Places, in
         chips * TOGETHER * height * (shape.panels * reach + LANES) + 2 * LANES,
         chips * TOGETHER * height,
         line,
+        (2 * shape.side + height) * (TOGETHER * shape.side + shape.panels * reach),
         2 * nodes * shape.panels * reach,
         many * parts * shape.rows * line,
         many * parts * shape.rows * line,
     ]
-    lines, ring, surface, highest, room, rims, seam, next_seam, end = accumulate(-(-size // LANES) * LANES + LANES for size in sizes)
+    lines, ring, surface, highest, room, fold, rims, seam, next_seam, end = accumulate(-(-size // LANES) * LANES + LANES for size in sizes)
     y, x = (cell[k] * layout.side * layout.step for k in (0, 2))
     (_, r_step), (_, s_step) = tile.r_valid.shape, tile.s_valid.shape
     r, s = y * r_step + x, tile.r_valid.size + (y + tile.far + shape.dy) * s_step + x + tile.far + shape.dx
     boxes = tile.boxes.seen_from(y + shape.dy, x + shape.dx)
     return (
         Places(r, r_step, s, s_step, **boxes, lines=lines, ring=ring, surface=surface, highest=highest, room=0, blocks=0, rims=rims),
-        room,
+        (room, fold),
         (seam, next_seam),
         end,
     )
