@@ -28,7 +28,8 @@ from numba import njit
 from benchmarks.engines import FULL, available_engines
 from benchmarks.report import Figure, as_records, exit_code, show_figures, show_table, write_json
 from benchmarks.scenes import RADIUS, SIZE, SPACING, Scene, nodes, sheared_flow
-from ftrack.kernels.folded import fold_images, pair_products, paired_offsets_for
+from ftrack.kernels.folded import fold_blocks, pair_products, paired_offsets_for
+from ftrack.kernels.squares import TOGETHER
 from ftrack.kernels.sweep import block_products, offsets_for
 from ftrack.kernels.vectors import LANES
 from ftrack.matchers import NCC, Prior
@@ -100,26 +101,33 @@ def _all_products(r, s, width, reach, side, blocks, offsets, sums):  # type: ign
 
 @njit(nogil=True, error_model="numpy")
 def _all_pairs(numbers, steps, side, blocks, offsets, at, sums):  # type: ignore[no-untyped-def]
-    """Do the same by pairs of rows of offsets; ``at`` are the places of the secondary, of what stands for pairs, and of room."""
+    """Do the same by pairs of rows of offsets, some blocks at a time; ``at`` are the places of the secondary, of pairs and of room."""
     panels, vectors, bands, rows = offsets
     s, fold, room = at
+    reach, line = panels * vectors * LANES, rows * vectors * LANES
+    pitch, height = TOGETHER * side + reach, side + bands * rows - 2
     for i in range(blocks):
-        for p in range(panels):
-            for b in range(bands):
-                for j in range(blocks):
-                    r_at = i * side * steps[0] + j * side
-                    s_at = s + (i * side + b * rows) * steps[1] + j * side + p * vectors * LANES
-                    line = sums + j * rows * vectors * LANES
-                    pair_products(numbers, r_at, steps[0], s_at, steps[1], fold, side, vectors, room, line, room + rows * vectors * LANES)
+        for first in range(0, blocks, TOGETHER):
+            r_at, s_at = i * side * steps[0] + first * side, s + i * side * steps[1] + first * side
+            columns = min(TOGETHER, blocks - first) * side
+            across, folds = (columns, columns + reach, height), (fold, fold + side * pitch, pitch)
+            fold_blocks(numbers, r_at, steps[0], s_at, steps[1], side, across, folds)
+            for p in range(panels):
+                for b in range(bands):
+                    for j in range(min(TOGETHER, blocks - first)):
+                        x, y = j * side + p * vectors * LANES, b * rows
+                        here = (fold + j * side, fold + (side + y) * pitch + x, pitch)
+                        block, shifted, out = r_at + j * side, s_at + y * steps[1] + x, sums + (first + j) * line
+                        pair_products(numbers, block, steps[0], shifted, steps[1], here, side, vectors, room, out, room + line)
 
 
 def pairs_of(r: Array, s: Array, blocks: int, across: int) -> tuple[Callable[[], None], Array]:
     """Return what multiplies all blocks of two images by pairs of rows of offsets, and the sums of the last row of blocks."""
     offsets = paired_offsets_for(across, across)
-    line, fold = offsets[1] * offsets[3] * LANES, r.size + s.size
-    numbers = np.concatenate([r.ravel(), s.ravel(), np.zeros(fold + (blocks + 2) * line, np.float32)])
-    fold_images(numbers, ((0, *r.shape), (r.size, *s.shape)), fold)
-    steps, room = (r.shape[1], s.shape[1]), 2 * fold
+    panels, vectors, bands, rows = offsets
+    line, fold, steps = vectors * rows * LANES, r.size + s.size, (r.shape[1], s.shape[1])
+    room = fold + (2 * SIDE + bands * rows) * (TOGETHER * SIDE + panels * vectors * LANES)
+    numbers = np.concatenate([r.ravel(), s.ravel(), np.zeros(room - fold + (blocks + 2) * line, np.float32)])
     sums = numbers[room + 2 * line :]
     return lambda: _all_pairs(numbers, steps, SIDE, blocks, offsets, (r.size, fold, room), room + 2 * line), sums
 
