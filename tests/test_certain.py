@@ -39,7 +39,7 @@ def whole_search(matcher: NCC, images: tuple[np.ndarray, np.ndarray], nodes: np.
     """Find what a search of all chips finds, all of them being judged."""
 
     def judge(*given: Any) -> None:
-        choose.judge_chips(*given[:-2], np.ones_like(given[-2]), given[-1])
+        choose.judge_chips(*given[:-3], np.ones_like(given[-3]), *given[-2:])
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ncc, "judge_chips", judge)
@@ -91,7 +91,10 @@ def test_the_chip_and_its_peak_are_those_of_a_search_of_all_chips(
     np.testing.assert_array_equal(lazy[4 + chips][largest], whole[4 + chips][largest])
     known, all_known = (found[5:].reshape(5, chips, *found.shape[1:]) for found in (lazy, whole))
     judged = known[0] != Status.NOT_COMPUTED
-    np.testing.assert_array_equal(known[1:, judged], all_known[1:, judged])
+    np.testing.assert_array_equal(known[[1, 3, 4]][:, judged], all_known[[1, 3, 4]][:, judged])
+    ratio, taken = known[2], np.take_along_axis(known[2], np.maximum(whole[4], 0).astype(int)[None], 0)[0]
+    same = ratio == all_known[2]
+    assert (same | ~judged | np.isnan(ratio) | (ratio == taken)).all()
     assert (whole[4] >= 0).any()
 
 
@@ -102,7 +105,7 @@ def test_where_a_chip_is_settled_what_is_larger_than_the_next_is_not_searched() 
     search(ground, everywhere(layout), np.ones((20, 22), np.bool_), some, (0.3, 1.3))
     search(ground, everywhere(layout), np.ones((20, 22), np.bool_), every)
     peaks = peaks_of(ground, every)
-    status = np.empty(peaks.peak.shape, np.uint8)
+    status, settled = np.empty(peaks.peak.shape, np.uint8), np.empty((20, 22), np.int8)
     choose.judge_chips(
         peaks.valid,
         peaks.flat,
@@ -111,9 +114,15 @@ def test_where_a_chip_is_settled_what_is_larger_than_the_next_is_not_searched() 
         (0.6, 0.3, 1.3),
         np.zeros((20, 22), np.bool_),
         status,
+        settled,
     )
     out = status == Status.NOT_COMPUTED
+    np.testing.assert_array_equal(out[2], settled == 0)
     assert out[2].mean() > 0.5
     assert not out[:2].any()
     assert np.isnan(some[out]).all()
+    assert np.isnan(some[1, out[2], 3]).all()
+    confirms = np.isnan(some[..., 3]) & ~np.isnan(some[..., 0])
+    assert not confirms[0].any()
+    some[confirms, 3] = every[confirms, 3]
     np.testing.assert_array_equal(some[~out], every[~out])

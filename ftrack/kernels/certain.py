@@ -1,6 +1,7 @@
 """Which peaks are certain, and which chips need not be searched because a smaller one is.
 
-The smallest chip that is certain is taken, and the next larger confirms it; so where one is both, no chip beyond those matters.
+The smallest chip that is certain is taken, and the next larger confirms it. So where one is both, of the next larger only the place of
+its peak matters, not how far the second is below it, and no chip beyond those does.
 """
 
 from __future__ import annotations

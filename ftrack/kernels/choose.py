@@ -29,10 +29,10 @@ STEP = 0.75
 
 
 @filling
-def judge_chips(valid, flat, peaks, quality, limits, whole, status):
+def judge_chips(valid, flat, peaks, quality, limits, whole, status, settled):
     """Say of every chip whether its peak can be trusted, or why not.
 
-    Of a node where a chip is certain and the next larger confirms it, those beyond are not looked at: they need not be searched.
+    Where a chip is certain and the next larger confirms it, that one needs no peak ratio of its own, and those beyond are not looked at.
 
     Parameters
     ----------
@@ -41,20 +41,22 @@ def judge_chips(valid, flat, peaks, quality, limits, whole, status):
     peaks : (peak, dy, dx)
         The peaks and where they are, px, (chip, row, column).
     quality : (ratio, bounded)
-        Peak ratio and bound of the peaks.
+        Peak ratio and bound of the peaks. A chip that confirms a smaller one is given the ratio of that.
     limits : (min_valid, min_correlation, min_peak_ratio)
         Limits of a measurement.
     whole : bool (row, column)
         Nodes of which all chips are looked at nonetheless.
     status : uint8 (chip, row, column)
         Result: ``MEASURED``, the reason why not, or ``NOT_COMPUTED``.
+    settled : int8 (row, column)
+        Result: the chip that is certain and confirmed where others were not looked at, else as many as there are.
     """
     peak, dy, dx = peaks
     ratio, bounded = quality
     chips, rows, columns = status.shape
     for i in range(rows):
         for j in range(columns):
-            last = chips - 1
+            last, settled[i, j] = chips - 1, chips
             for c in range(chips):
                 if c > last:
                     said = NOT_COMPUTED
@@ -70,7 +72,7 @@ def judge_chips(valid, flat, peaks, quality, limits, whole, status):
                     if not agree(dy[c, i, j] - dy[c + 1, i, j], dx[c, i, j] - dx[c + 1, i, j]):
                         said = AMBIGUOUS
                     elif not whole[i, j]:
-                        last = c + 1
+                        last, settled[i, j], ratio[c + 1, i, j] = c + 1, c, ratio[c, i, j]
                 status[c, i, j] = said
 
 

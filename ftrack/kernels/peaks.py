@@ -39,12 +39,15 @@ def judge_row(numbers, surfaces, todo, span, found):
     for k in range(todo.size):
         if todo[k]:
             window = (span[0, k], span[1, k], span[2, k], span[3, k])
-            judge_surface(numbers, (at + k * height * width, highest + k * height, width, dy, dx), window, found[k])
+            surface = (at + k * height * width, highest + k * height, width, dy, dx)
+            find_peak(numbers, surface, window, found[k])
+            if found[k, 0] == found[k, 0]:
+                find_second(numbers, surface, window, found[k])
 
 
 @shared
-def judge_surface(numbers, surface, window, found):
-    """Find the peaks of one node; ``surface`` is (at, highest, width, dy, dx), ``window`` and ``found`` those of the node."""
+def find_peak(numbers, surface, window, found):
+    """Find the highest peak of one node; ``surface`` is (at, highest, width, dy, dx), ``window`` and ``found`` those of the node."""
     begin, highest, width, dy, dx = surface
     top, bottom, left, right = window
     none, rows, count = np.float32(NONE), highest + top, bottom - top
@@ -67,6 +70,15 @@ def judge_surface(numbers, surface, window, found):
             elif bound == 0:
                 bound = 2
     found[0], found[1], found[2], found[4] = best, dy + y0, dx + x0, bound
+
+
+@shared
+def find_second(numbers, surface, window, found):
+    """Find how far the second peak of a node is below the highest that is found."""
+    begin, highest, width, dy, dx = surface
+    top, bottom, left, right = window
+    rows, count = highest + top, bottom - top
+    best, y0, x0 = found[0], np.int64(found[1]) - dy, np.int64(found[2]) - dx
     likely, second = -1, np.float32(0)
     for first, last in ((top, y0 - FLANK), (y0 + FLANK + 1, bottom)):
         if first < last:

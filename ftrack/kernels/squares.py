@@ -16,7 +16,7 @@ from ftrack.kernels.compiled import inner, shared
 from ftrack.kernels.folded import fold_blocks, pair_products
 from ftrack.kernels.lanes import LANES, NONE
 from ftrack.kernels.layout import Layout
-from ftrack.kernels.peaks import judge_surface, keep_surface
+from ftrack.kernels.peaks import find_peak, find_second, keep_surface
 from ftrack.kernels.scores import make_join
 from ftrack.kernels.sliding import fill
 from ftrack.kernels.strip import factors_of
@@ -140,15 +140,18 @@ def judge_squares(numbers, shape, places, nodes, squares, far, i, begin, result)
             n, m = _node_of(shape.step, nodes.todo, squares.starts, c, i + 1 - (1 << level), j + 1 + squares.shift - (1 << level))
             if n >= 0:
                 row = (c * TOGETHER + j - begin) * height
-                surface, highest = places.surface + LANES + row * width, places.highest + row
+                at, highest = places.surface + LANES + row * width, places.highest + row
+                surface, peaks = (at, highest, width, shape.dy, shape.dx), found[c, top + n, left + m]
                 window = (nodes.span[n, 0, m], nodes.span[n, 1, m], nodes.span[n, 2, m], nodes.span[n, 3, m])
-                judge_surface(numbers, (surface, highest, width, shape.dy, shape.dx), window, found[c, top + n, left + m])
+                find_peak(numbers, surface, window, peaks)
                 if c > 0 and not (far[c - 1, n, m] or far[c, n, m]) and is_settled(found, c - 1, top + n, left + m, squares.limits):
                     for larger in range(c + 1, nodes.todo.shape[0]):
                         nodes.todo[larger, n, m] = False
+                elif peaks[0] == peaks[0]:
+                    find_second(numbers, surface, window, peaks)
                 fill(numbers, highest, height, np.float32(NONE))
                 if keep.size:
-                    keep_surface(numbers, surface, width, window, keep[c, top + n, left + m])
+                    keep_surface(numbers, at, width, window, keep[c, top + n, left + m])
 
 
 @inner

@@ -128,25 +128,27 @@ class NCC(Settings):
             look = partial(search_closely, ground, (windows, near), self.min_peak_ratio)
         found, whole = nothing_found(ground), np.zeros(shape, np.bool_)
         look(~whole, found, (self.min_correlation, self.min_peak_ratio))
-        judged = self._judge(peaks_of(ground, found), whole)
-        status = judged[5 : 5 + layout.counts.size]
-        refused = (status == Status.NOT_COMPUTED).any(0) & ((status == Status.DIVERGED) | (status == Status.ERROR_TOO_LARGE)).any(0)
+        judged, refused = self._judge(peaks_of(ground, found), whole)
         if refused.any():
             look(refused, found, NEVER)
-            judged = self._judge(peaks_of(ground, found), refused)
+            judged, _ = self._judge(peaks_of(ground, found), refused)
         return judged
 
-    def _judge(self, peaks: Peaks, whole: np.ndarray) -> np.ndarray:
-        """Return what is known of the peaks: float32 (planes, row, column); at some nodes look at all chips, bool (row, column)."""
+    def _judge(self, peaks: Peaks, whole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return what is known of the peaks, float32 (planes, row, column), and where larger chips may be needed after all.
+
+        All chips are looked at where that is wanted, bool (row, column).
+        """
         sizes, offset = np.array(self.chip_sizes), (peaks.dy, peaks.dx)
-        status = np.empty(peaks.peak.shape, np.uint8)
+        status, settled = np.empty(peaks.peak.shape, np.uint8), np.empty(whole.shape, np.int8)
         limits = (self.min_valid, self.min_correlation, self.min_peak_ratio)
-        judge_chips(peaks.valid, peaks.flat, (peaks.peak, *offset), (peaks.ratio, peaks.bounded), limits, whole, status)
+        judge_chips(peaks.valid, peaks.flat, (peaks.peak, *offset), (peaks.ratio, peaks.bounded), limits, whole, status, settled)
         chosen, fitted = np.empty(status.shape[1:], np.int8), np.empty((4, *status.shape[1:]))
         pixels = peaks.valid * (sizes.astype(np.float64) ** 2)[:, None, None]
         most = np.inf if self.subpixel == "least_squares" else self.max_error
         fit_peaks(peaks.around, offset, pixels, self.subpixel != "parabola", most, status, chosen, fitted)
-        return np.concatenate([fitted, chosen[None], status, peaks.peak, peaks.ratio, *offset], dtype=np.float32)
+        refused = (settled < sizes.size) & ((chosen < 0) | (chosen > settled))
+        return np.concatenate([fitted, chosen[None], status, peaks.peak, peaks.ratio, *offset], dtype=np.float32), refused
 
     def refine(self, reference: np.ndarray, secondary: np.ndarray, rows: np.ndarray, columns: np.ndarray, found: np.ndarray) -> np.ndarray:
         """Find displacement below one pixel; see ``ftrack.matchers.TwoStage.refine``."""
