@@ -17,9 +17,10 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ftrack.kernels.compiled import filling, inner, shared
+from ftrack.kernels.compiled import filling, inner
 from ftrack.kernels.deform import AFTER, BEFORE, BITS, DERIVATIVE, FRACTIONS, REACH, TAPS
 from ftrack.kernels.lanes import Loop, fma_of, load, number, spread, store
+from ftrack.kernels.staging import beyond, level, stage
 
 PLANES = 20
 """Sums of a block, in the order of the names below."""
@@ -63,18 +64,20 @@ def _make_part_sums(
     s_level: Any,
     rows: Any,
     columns: Any,
+    every: Any,
     out: Any,
 ) -> Any:
     """Draw a part of the secondary back and fill the sums of its products, float64 (2 * WIDEST,); gradients are added up, not their mean.
 
     ``r_at`` is the place of the first pixel of the part, ``s_at`` that of the first pixel which interpolation needs. ``x_at`` and ``y_at``
-    are the places of its weights, those of the gradient behind those of the value; the levels are taken out of the images.
+    are the places of its weights, those of the gradient behind those of the value; the levels are taken out of the images. ``rows`` are
+    those that count, ``every`` so many.
     """
     i8 = types.int64
-    signature = types.void(reference, i8, i8, secondary, i8, i8, weights, i8, i8, types.float32, types.float32, i8, i8, out)
+    signature = types.void(reference, i8, i8, secondary, i8, i8, weights, i8, i8, types.float32, types.float32, i8, i8, i8, out)
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        r, s, taps, total = (context.make_array(signature.args[k])(context, builder, args[k]).data for k in (0, 3, 6, 13))
+        r, s, taps, total = (context.make_array(signature.args[k])(context, builder, args[k]).data for k in (0, 3, 6, 14))
         r, s = builder.gep(r, [args[1]]), builder.gep(s, [args[4]])
         room = [cgutils.alloca_once(builder, ROW, size=WIDEST + BEYOND) for _ in range(4)]
         across, down = (
@@ -82,8 +85,9 @@ def _make_part_sums(
             for at in args[7:9]
         )
         levels = [spread(builder, level, ROW) for level in args[9:11]]
-        _interpolate_along(builder, (s, args[5]), across, builder.add(args[11], number(BEYOND)), room)
-        _interpolate_down(builder, (r, args[2]), down, args[11], levels, room)
+        last = builder.mul(builder.sub(args[11], number(1)), args[13])
+        _interpolate_along(builder, (s, args[5]), across, builder.add(last, number(BEYOND + 1)), room)
+        _interpolate_down(builder, (r, args[2]), down, (args[11], args[13]), levels, room)
         sums = [*_add_products(builder, room, args[11], _inside(builder, args[12])), _ZERO]
         doubles = ir.VectorType(ir.DoubleType(), WIDEST)
         for first in (0, WIDEST):
@@ -117,14 +121,15 @@ def _interpolate_along(builder: Any, pixels: Any, weights: list[Any], rows: Any,
     loop.close([])
 
 
-def _interpolate_down(builder: Any, reference: Any, weights: list[Any], rows: Any, levels: list[Any], room: list[Any]) -> None:
+def _interpolate_down(builder: Any, reference: Any, weights: list[Any], rows: tuple[Any, Any], levels: list[Any], room: list[Any]) -> None:
     """Write the loop that interpolates along y, and takes the gradients of the reference; those of both images are added.
 
-    The secondary and the gradients along x take the places of what was interpolated along x; the reference and the gradients
-    along y follow.
+    ``rows`` are how many, and how far apart. The secondary and the gradients along x take the places of what was interpolated
+    along x; the reference and the gradients along y follow.
     """
-    loop, (base, step) = Loop(builder, rows, 1, []), reference
-    row, at = loop.index, builder.mul(loop.index, step)
+    loop, (base, step) = Loop(builder, rows[0], 1, []), reference
+    row = builder.mul(loop.index, rows[1])
+    at = builder.mul(row, step)
     value, slope = ([builder.load(_row_at(builder, part, row, k)) for k in range(TAPS)] for part in room[:2])
     w = builder.fsub(_weighted(builder, weights[:TAPS], value), levels[1])
     r = builder.fsub(load(builder, base, at, ROW), levels[0])
@@ -132,7 +137,7 @@ def _interpolate_down(builder: Any, reference: Any, weights: list[Any], rows: An
     x = builder.fadd(_weighted(builder, weights[:TAPS], slope), across)
     y = builder.fadd(_weighted(builder, weights[TAPS:], value), down)
     for part, out in zip((w, x, r, y), room, strict=True):
-        builder.store(part, _row_at(builder, out, row))
+        builder.store(part, _row_at(builder, out, loop.index))
     loop.close([])
 
 
@@ -188,7 +193,7 @@ def sum_blocks(
     tables: tuple[np.ndarray, np.ndarray],
     used: tuple[np.ndarray, np.ndarray],
     even: float,
-    side: int,
+    sizes: tuple[int, int],
     out: np.ndarray,
 ) -> None:
     """Draw the secondary back and fill the sums of all blocks.
@@ -210,19 +215,20 @@ def sum_blocks(
     even : float
         A part of a block is halved along an axis on which displacement changes by more than this within it, px; if it is infinite, no
         change within a block is followed.
-    side : int
-        Side of a block, px.
+    sizes : (int, int)
+        Side of a block, px, and from how many of its rows of pixels one is taken.
     out : float64 (block row, block column, PLANES)
         Result; a block whose pixels are all missing is zero.
     """
     staged = np.empty((WIDEST + 2 * REACH) ** 2, np.float32), np.empty((WIDEST + BEYOND) ** 2, np.float32)
     halves = 2 * out.shape[1] + 1
     rooms = (np.empty(2 * WIDEST), staged, np.empty((2, 2, out.shape[1] + 1)), np.empty(halves, np.int64), np.empty(halves))
-    _sum_blocks(images, corner, field, place, tables, used, even, side, rooms, out)
+    _sum_blocks(images, corner, field, place, tables, used, even, sizes, rooms, out)
 
 
 @filling
-def _sum_blocks(images, corner, field, place, tables, used, even, side, rooms, out):
+def _sum_blocks(images, corner, field, place, tables, used, even, sizes, rooms, out):
+    side, every = sizes
     flat, shapes = (images[0].reshape(-1), images[1].reshape(-1)), (images[0].shape, images[1].shape)
     total, room, edges, nodes, parts = rooms
     spacing, closely = 2 * place[2], even < np.inf
@@ -245,8 +251,8 @@ def _sum_blocks(images, corner, field, place, tables, used, even, side, rooms, o
             down, along = _parts(slopes[1], slopes[3], side, even), _parts(slopes[0], slopes[2], side, even)
             for a in range(down):
                 for b in range(along):
-                    top, left = i * side + a * side // down, j * side + b * side // along
-                    size = (a + 1) * side // down - a * side // down, (b + 1) * side // along - b * side // along
+                    (y, high), (x, width) = _part(a, down, side), _part(b, along, side)
+                    top, left, size = i * side + y, j * side + x, (high, width)
                     if down * along == 1:
                         moved = _both_inside(field, row, t, nodes[2 * j + 1], parts[2 * j + 1])
                     else:
@@ -254,7 +260,7 @@ def _sum_blocks(images, corner, field, place, tables, used, even, side, rooms, o
                         (v, q), (u, p) = _between(y, spacing), _between(x, spacing)
                         moved = _both_inside(field, v, q, u, p)
                     first = corner[0] + top, corner[1] + left
-                    _sum_part(flat, shapes, first, size, (moved, slopes), tables, room, total, out[i, j])
+                    _sum_part(flat, shapes, first, size, every, (moved, slopes), tables, room, total, out[i, j])
 
 
 @inner
@@ -286,6 +292,14 @@ def _parts(a, b, side, even):
 
 
 @inner
+def _part(k, parts, side):
+    """Return where a part of a block begins along an axis, and how long it is."""
+    if parts == 1:
+        return 0, side
+    return k * side // parts, (k + 1) * side // parts - k * side // parts
+
+
+@inner
 def _slopes(above, below, j, side):
     """Return half the change per pixel along x and y of the displacement along x, and of that along y."""
     scale = 0.25 / side
@@ -297,22 +311,22 @@ def _slopes(above, below, j, side):
 
 
 @inner
-def _sum_part(flat, shapes, corner, size, moved, tables, room, total, out):
+def _sum_part(flat, shapes, corner, size, every, moved, tables, room, total, out):
     """Add the sums of a part of a block."""
     (weights, kept), (moved, slopes), (y, x) = tables, moved, corner
     dx, dy = np.int64(np.rint(moved[0] * FRACTIONS)), np.int64(np.rint(moved[1] * FRACTIONS))
     x_rest, y_rest = dx & (FRACTIONS - 1), dy & (FRACTIONS - 1)
     v, u = y + (dy >> BITS), x + (dx >> BITS)
-    if _beyond(shapes[0], y, x, size) or _beyond(shapes[1], v, u, size):
+    if beyond(shapes[0], y, x, size) or beyond(shapes[1], v, u, size):
         return
-    r, r_at, r_step = _stage(flat[0], shapes[0], y - REACH, x - REACH, size[0] + 2 * REACH, WIDEST + 2 * REACH, room[0])
-    s, s_at, s_step = _stage(flat[1], shapes[1], v - BEFORE, u - BEFORE, size[0] + BEYOND, WIDEST + BEYOND, room[1])
+    r, r_at, r_step = stage(flat[0], shapes[0], y - REACH, x - REACH, size[0] + 2 * REACH, WIDEST + 2 * REACH, room[0])
+    s, s_at, s_step = stage(flat[1], shapes[1], v - BEFORE, u - BEFORE, size[0] + BEYOND, WIDEST + BEYOND, room[1])
     r_at += REACH * (r_step + 1)
-    r_level, s_level = _level(r, r_at, r_step, size), _level(s, s_at + BEFORE * (s_step + 1), s_step, size)
+    r_level, s_level = level(r, r_at, r_step, size), level(s, s_at + BEFORE * (s_step + 1), s_step, size)
     if r_level != r_level or s_level != s_level:
         return
     x_at, y_at = x_rest * 2 * TAPS, y_rest * 2 * TAPS
-    _part_sums(r, r_at, r_step, s, s_at, s_step, weights, x_at, y_at, r_level, s_level, size[0], size[1], total)
+    _part_sums(r, r_at, r_step, s, s_at, s_step, weights, x_at, y_at, r_level, s_level, -(-size[0] // every), size[1], every, total)
     _bend(total, slopes)
     _put_back(total, np.float64(r_level), np.float64(s_level), out)
     dx, dy, n = dx / FRACTIONS, dy / FRACTIONS, total[N]
@@ -321,46 +335,6 @@ def _sum_part(flat, shapes, corner, size, moved, tables, room, total, out):
     out[ND] += n * dx
     out[MD] += n * dy
     out[KEPT] += n * kept[x_rest] * kept[y_rest]
-
-
-@inner
-def _beyond(shape, y, x, size):
-    """Say whether no pixel of a part lies in an image, or none that has neighbours on all sides."""
-    return y >= shape[0] - 1 or x >= shape[1] - 1 or y + size[0] <= 1 or x + size[1] <= 1
-
-
-@inner
-def _stage(pixels, shape, y, x, rows, columns, room):
-    """Return where a window of an image lies, in the image itself or, with what lies beyond its edges missing, in a copy."""
-    if y >= 0 and x >= 0 and y + rows <= shape[0] and x + columns <= shape[1]:
-        return pixels, y * shape[1] + x, shape[1]
-    _copy(pixels, shape, y, x, rows, columns, room)
-    return room, 0, columns
-
-
-@shared
-def _copy(pixels, shape, y, x, rows, columns, room):
-    for i in range(rows):
-        for j in range(columns):
-            inside = 0 <= y + i < shape[0] and 0 <= x + j < shape[1]
-            room[i * columns + j] = pixels[(y + i) * shape[1] + x + j] if inside else np.float32(np.nan)
-
-
-@inner
-def _level(pixels, at, step, size):
-    """Return about the brightness of an image in a part: that of its middle, or of its first pixel that is there, or NaN."""
-    value = pixels[at + size[0] // 2 * step + size[1] // 2]
-    return value if np.isfinite(value) else _first_level(pixels, at, step, size)
-
-
-@shared
-def _first_level(pixels, at, step, size):
-    for y in range(size[0]):
-        for x in range(size[1]):
-            value = pixels[at + y * step + x]
-            if np.isfinite(value):
-                return value
-    return np.float32(np.nan)
 
 
 @inner

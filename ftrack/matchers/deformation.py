@@ -14,7 +14,7 @@ import numpy as np
 from ftrack.kernels.choose import solve_nodes
 from ftrack.kernels.deform import KEPT_BETWEEN, TABLE
 from ftrack.kernels.layout import Layout
-from ftrack.kernels.normal import PLANES, sum_blocks
+from ftrack.kernels.normal import NARROWEST, PLANES, WIDEST, sum_blocks
 from ftrack.kernels.smooth import bell, keep_coherent, smooth
 from ftrack.kernels.solve import FIELDS
 from ftrack.matchers.unbend import reach_of, unbend
@@ -130,11 +130,13 @@ def solve_tile(images: Images, layout: Layout, found: Peaked, limits: tuple[floa
     field = _field_of_peaks(_within(found, _grown(wide, scales.ring)), spacing, bell(width, scales.first))
     there, around = _whole(field), scales.ring - apron
     field, along = _taken(field, _grown(there, -scales.ring)), _taken(field, _grown(there, -around))
-    first = _solve(_begun(images, wide, scales.ring, spacing), _sized(layout, wide), _within(found, wide), (along, EVEN[0]), apron, limits)
+    fewer, rough = _fewer(limits, layout.side), _begun(images, wide, scales.ring, spacing)
+    room = np.empty(math.prod(_sized(layout, wide).shape) * PLANES)
+    first = _solve(rough, _sized(layout, wide), _within(found, wide), (along, EVEN[0], room), apron, fewer)
     _sharpen(first.solved[:2].copy(), first.usable, bell(width, scales.second), field)
     part, layout, given = _inside(inner, wide), _sized(layout, inner), _within(found, inner)
     along = _taken(field, _grown(part, apron))
-    last = _solve(_begun(images, inner, scales.ring, spacing), layout, given, (along, EVEN[1]), apron, limits)
+    last = _solve(_begun(images, inner, scales.ring, spacing), layout, given, (along, EVEN[1], room), apron, limits)
     together = last.usable & ~(np.abs(last.solved[:2] - _taken(first.solved[:2], part)).max(0) > AGREED)
     _forget(last.found, last.usable & ~together, Status.DIVERGED)
     unbend(last.sums, layout, _taken(field, part), last.found.chosen, together, last.solved)
@@ -175,26 +177,41 @@ def _field_of_peaks(found: Peaked, spacing: int, weights: np.ndarray) -> np.ndar
 
 
 def _solve(
-    images: Images, layout: Layout, found: Peaked, along: tuple[np.ndarray, float], apron: int, limits: tuple[float, float]
+    images: Images, layout: Layout, found: Peaked, along: tuple[np.ndarray, float, np.ndarray], apron: int, limits: tuple[float, float]
 ) -> Solution:
     """Draw the secondary back along a field that is known ``apron`` nodes around those of the layout, and solve every node.
 
-    ``along`` is the field, and its change from which blocks are drawn back in parts.
+    ``along`` is the field, its change from which blocks are drawn back in parts, and room for their sums.
     """
-    field, even = along
+    field, even, room = along
     spacing, blocks = layout.step * layout.side, (layout.side, layout.step, layout.counts.astype(np.int64), layout.starts.astype(np.int64))
     start = int(layout.counts.max()) * layout.side // 2 - apron * spacing
-    sums, usable = np.zeros((*layout.shape, PLANES)), np.empty(found.chosen.shape, np.bool_)
+    sums = room[: math.prod(layout.shape) * PLANES].reshape(*layout.shape, PLANES)
+    usable = np.empty(found.chosen.shape, np.bool_)
     solved = np.empty((FIELDS, *found.chosen.shape))
     # Of nodes after the last ones nothing is taken, but they are read.
     wide = np.zeros((2, field.shape[1] + 1, field.shape[2] + 1), np.float32)
     wide[:, :-1, :-1], inside = np.nan_to_num(field), _grown(_whole(field), -apron)
     used = (_used(layout, layout.rows), _used(layout, layout.columns))
     place, tables = (start, start, spacing), (TABLE.reshape(-1), KEPT_BETWEEN)
-    sum_blocks(images[:2], images.corner, wide, place, tables, used, even, layout.side, sums)
+    sizes = layout.side, 1 if even < np.inf else _rows_apart(layout.side)
+    sum_blocks(images[:2], images.corner, wide, place, tables, used, even, sizes, sums)
     own = found._replace(status=found.status.copy(), chosen=found.chosen.copy())
     solve_nodes(sums, blocks, _taken(field, inside), own.peaks, limits, own.status, own.chosen, usable, solved)
     return Solution(sums, solved, usable, own)
+
+
+def _rows_apart(side: int) -> int:
+    """Return from how many rows of pixels of a block the first field takes one: it need not be certain."""
+    return 2 if side >= NARROWEST else 1
+
+
+def _fewer(limits: tuple[float, float], side: int) -> tuple[float, float]:
+    """Return the limits of a solution for the share of pixels that the first field takes."""
+    parts, apart = -(-side // WIDEST), _rows_apart(side)
+    heights = ((k + 1) * side // parts - k * side // parts for k in range(parts))
+    share = sum(-(-high // apart) for high in heights) / side
+    return limits[0] * share, limits[1] / math.sqrt(share)
 
 
 def _whole(field: np.ndarray) -> Box:
