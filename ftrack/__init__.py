@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ftrack.run import Report, run_plan
     from ftrack.scenes import Scene, SceneQuery, find_scenes, scenes_table
     from ftrack.schema import Status
+    from ftrack.season import seasonal_fit
     from ftrack.series import point_series, profile
     from ftrack.stable import Shift, StableSettings, fit_shift, stable_nodes
     from ftrack.stack import MaskSettings, StackSettings, open_stack
@@ -119,6 +120,7 @@ __all__ = [
     "regular_series",
     "run_plan",
     "scenes_table",
+    "seasonal_fit",
     "simulate_archive",
     "stable_nodes",
     "strain_rates",
@@ -156,6 +158,7 @@ _EXPORTS = {
     "scenes": ("Scene", "SceneQuery", "find_scenes", "scenes_table"),
     "schema": ("Status",),
     "inversion": ("regular_series",),
+    "season": ("seasonal_fit",),
     "series": ("point_series", "profile"),
     "stable": ("Shift", "StableSettings", "fit_shift", "stable_nodes"),
     "strain": ("strain_rates",),

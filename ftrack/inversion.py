@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,23 +9,12 @@ import scipy.sparse
 import xarray as xr
 
 from ftrack.errors import Stop
-from ftrack.means import DATES, NORMAL, components, join_rows, median, names_of_images, within
+from ftrack.means import DATES, components, join_rows, names_of_images, within
 from ftrack.schema import DAYS_PER_YEAR
 from ftrack.smoother import CELLS, Network, products_of, solve_network, vectors_of
 from ftrack.threads import at_once
 from ftrack.velocity import speed
-
-BASELINES = (16.0, 32.0, 64.0, 128.0, 256.0)
-"""Days that divide pairs by their baseline."""
-
-ENOUGH = 50
-"""Pairs of one baseline below which it is not judged."""
-
-SLOW = 50.0
-"""Speed below which baselines do not differ, m/yr."""
-
-USUAL = 0.67
-"""Standard deviations about the median that hold half of a normal distribution."""
+from ftrack.weights import check_longest, longest_of
 
 COMPONENTS = ("vx", "vy")
 NAMES = ("vx", "vx_error", "vy", "vy_error", "v", "v_error")
@@ -98,8 +86,7 @@ def regular_series(
     """
     if "mid_date" not in data.dims or not {"vx", "vy", *DATES} <= set(data.variables):
         raise Stop(f"there is nothing to invert: vx and vy over mid_date are needed, and {' and '.join(DATES)} of every pair")
-    if max_days != "auto" and not (isinstance(max_days, int | float) and max_days > 0):
-        raise Stop(f"max_days {max_days!r} is not one: give days above 0, or 'auto'")
+    check_longest(max_days)
     if smoothness is not None and not 0 < smoothness < np.inf:
         raise Stop(f"smoothness {smoothness:g} is not one: give m/yr, above 0")
     settings = _Settings(max_days, smoothness, filled)
@@ -187,7 +174,8 @@ def _series_of(data: xr.Dataset, network: Network, settings: _Settings) -> xr.Da
     given = components(data, settings.filled)
     shape = given["vx"].shape[1:]
     flat = {name: values.reshape(len(values), -1).T for name, values in given.items()}
-    kept = network.years * DAYS_PER_YEAR < _longest(flat["vx"], flat["vy"], network, settings.max_days)[:, None]
+    days = network.years * DAYS_PER_YEAR
+    kept = days < longest_of(flat["vx"], flat["vy"], days, settings.max_days)[:, None]
     known = np.flatnonzero((np.isfinite(flat["vx"]) & kept).any(axis=1))
     found = np.full((2, 2, len(kept), network.intervals), np.nan)
     count = np.zeros((len(kept), network.intervals))
@@ -203,34 +191,6 @@ def _series_of(data: xr.Dataset, network: Network, settings: _Settings) -> xr.Da
     made = xr.Dataset({n: (dims, v.T.reshape(whole).astype(np.float32), {"units": "meter/year"}) for n, v in values.items()})
     made["count"] = (dims, count.T.reshape(whole).astype(np.uint32), {"long_name": "pairs that tell of the interval", "units": "1"})
     return made.assign_coords({name: c for name, c in data.coords.items() if "mid_date" not in c.dims})
-
-
-def _longest(vx: np.ndarray, vy: np.ndarray, network: Network, max_days: float | str) -> np.ndarray:
-    """Return the baseline, days, from which on pairs are not used, ``(places,)``.
-
-    Where ice has changed its face, or moved out of the search, long pairs find something slower than the ice. They show by baselines
-    whose usual speeds do not overlap those of the shortest pairs, as in the mosaics of ITS_LIVE (Gardner et al. 2025).
-    """
-    if max_days != "auto":
-        return np.full(len(vx), float(max_days))
-    days = network.years * DAYS_PER_YEAR
-    longest = np.full(len(vx), np.inf)
-    bins = [(lower, (days >= lower) & (days < upper)) for lower, upper in pairwise((0.0, *BASELINES, np.inf))]
-    reference = np.full((3, len(vx)), np.nan)  # direction and lowest usual speed of the shortest pairs
-    for lower, inside in bins:
-        x, y = (np.where(inside, v, np.nan).T for v in (vx, vy))
-        enough = np.isfinite(x).sum(axis=0) >= ENOUGH
-        flow = np.stack([median(x), median(y)])
-        fast = np.hypot(*flow)
-        first = enough & np.isnan(reference[0]) & (fast > SLOW)
-        reference[:2, first] = (flow / np.maximum(fast, 1e-9))[:, first]
-        along = x * reference[0] + y * reference[1]
-        middle = median(along)
-        usual = USUAL * NORMAL * median(np.abs(along - middle))
-        reference[2, first] = (middle - usual)[first]
-        slower = enough & ~first & (middle + usual < reference[2])
-        longest = np.where(slower, np.minimum(longest, lower), longest)
-    return longest
 
 
 def _dated(made: xr.Dataset, edges: np.ndarray) -> xr.Dataset:

@@ -250,9 +250,11 @@ def _weights(errors: np.ndarray) -> np.ndarray:
 
 def median(values: np.ndarray) -> np.ndarray:
     """Return the median along the first axis without what is missing; NaN where all is."""
-    known = np.isfinite(values).any(axis=0)
-    middle: np.ndarray = np.where(known, np.nanmedian(np.where(known, values, 0.0), axis=0), np.nan)
-    return middle
+    ordered = np.sort(np.ascontiguousarray(np.moveaxis(values, 0, -1)), axis=-1)
+    count = values.shape[0] - np.isnan(ordered).sum(axis=-1, keepdims=True)
+    lower, upper = (np.take_along_axis(ordered, np.maximum(at, 0) // 2, -1)[..., 0] for at in (count - 1, count - count % 2))
+    middle: np.ndarray = np.where(count[..., 0] % 2 == 1, lower, (lower + upper) / 2)
+    return np.where(np.isfinite(middle), middle, np.nan)
 
 
 def join_rows(parts: Sequence[xr.Dataset]) -> xr.Dataset:

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse
 
-from ftrack.means import NORMAL, median
+from ftrack.means import median
+from ftrack.weights import KEPT, trust_of, variance_of
 
 ORDER = 2
 """Differences of this order are small: velocity goes on changing as it did."""
@@ -22,12 +23,6 @@ ROUGHNESS = 10.0 ** np.arange(-4, 5)
 
 COMMON = (0.02, 0.5, 0.9)
 """Shares of the variance of a displacement that are tried as belonging to its two images, so that pairs of one image have it in common."""
-
-TUKEY = 4.685
-"""Standard deviations from the solution at which a vector no longer counts (Beaton & Tukey 1974)."""
-
-KEPT = 0.83
-"""What the weights leave of the mean square of a normal distribution, over what they leave of its number."""
 
 CELLS = 4_000_000
 """Elements of normal matrices that are held at once."""
@@ -181,9 +176,7 @@ def _mean_at_images(values: np.ndarray, ends: Any) -> np.ndarray:
 def vectors_of(values: np.ndarray, errors: np.ndarray, network: Network) -> Vectors:
     """Return values and weights; vectors without an error count like the median of their place."""
     known = np.isfinite(values)
-    errors = np.where(known & (errors > 0), errors, np.nan)
-    common = np.nan_to_num(median(errors.T), nan=1.0)[:, None]
-    variance = np.where(known, np.where(np.isfinite(errors), errors, common) ** 2, np.nan)
+    variance = variance_of(values, errors)
     weight = np.where(known, 1 / np.where(known, variance, 1.0), 0.0)
     ends = (abs(network.design[:, network.intervals :]) > 0).astype(float)
     return Vectors(np.where(known, values, 0.0), weight, known.sum(axis=1), _mean_at_images(variance * network.years**2, ends))
@@ -216,8 +209,7 @@ def _trust(vectors: Sequence[Vectors], fits: list[Fit], network: Network) -> np.
     trust = np.ones_like(vectors[0].value)
     for (value, weight, *_), fit in zip(vectors, fits, strict=True):
         off = np.sqrt(weight) * np.abs(value - fit.mean[:, : network.intervals] @ network.design[:, : network.intervals].T)
-        usual = np.maximum(NORMAL * median(np.where(weight > 0, off, np.nan).T), 1.0)[:, None]
-        trust = np.minimum(trust, np.clip(1 - (off / (TUKEY * usual)) ** 2, 0.0, None) ** 2)
+        trust = np.minimum(trust, trust_of(off, weight > 0))
     return trust
 
 

@@ -12,19 +12,25 @@ DAY = np.timedelta64(86_400_000_000, "us")
 
 
 class Glacier(NamedTuple):
-    """Ice that is ``season`` m/yr faster in spring, and slower in autumn, than its mean ``speed``, m/yr."""
+    """Ice whose velocity is ``speed`` m/yr and ``trend`` m/yr^2 more every year, and by ``season`` more on a ``day`` of the year."""
 
     speed: float = 500.0
     season: float = 100.0
+    trend: float = 0.0
+    day: float = 0.0
 
     def position(self, days: np.ndarray) -> np.ndarray:
         years = days / 365.25
-        return self.speed * years + self.season / (2 * np.pi) * np.sin(2 * np.pi * years)
+        wave = self.season / (2 * np.pi) * np.sin(2 * np.pi * (days - self.day) / 365.25)
+        return self.speed * years + self.trend * years**2 / 2 + wave
 
     def between(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """Return the mean velocity between dates, m/yr."""
         a, b = ((date - START) / DAY for date in (first, second))
         return (self.position(b) - self.position(a)) / (b - a) * 365.25
+
+
+STEADY = Glacier()
 
 
 def make_network(
@@ -36,6 +42,7 @@ def make_network(
     years: float = 2.0,
     longest: int = 60,
     seed: int = 0,
+    glacier: Glacier = STEADY,
 ) -> xr.Dataset:
     """Return all pairs of up to ``longest`` days of images of a glacier, every component and place with errors of its own.
 
@@ -48,7 +55,7 @@ def make_network(
     images = rng.normal(0, noise * np.sqrt(common / 2), (2, len(days), places))
     off = images[:, j] - images[:, i] + rng.normal(0, noise * np.sqrt(1 - common), (2, len(i), places))
     wrong = np.where(rng.random(off.shape) < outliers, rng.normal(0, 2000, off.shape), 0.0)
-    truth = np.stack([1.0, -0.3])[:, None, None] * Glacier().between(first, second)[:, None]
+    truth = np.stack([1.0, -0.3])[:, None, None] * glacier.between(first, second)[:, None]
     per_year = 365.25 / (days[j] - days[i])[:, None]
     values = truth + off * per_year + wrong
     error = np.broadcast_to(noise * per_year, values.shape[1:])
@@ -60,4 +67,4 @@ def make_network(
 
 def truth_of(made: xr.Dataset) -> np.ndarray:
     """Return what ``vx`` of intervals or pairs should be, ``(mid_date, 1)``."""
-    return Glacier().between(made["acquisition_date_img1"].values, made["acquisition_date_img2"].values)[:, None]
+    return STEADY.between(made["acquisition_date_img1"].values, made["acquisition_date_img2"].values)[:, None]
