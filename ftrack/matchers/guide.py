@@ -32,20 +32,27 @@ DISTINCT, SHARE = 1.3, 0.6
 CLEAR = 0.5
 """Least correlation of a peak that is taken from a small window: a lower one may be surpassed elsewhere."""
 
-CUT = 1.75
-"""How many times higher a second peak is expected to be where a chip lacks pixels: fewer are compared with it far from the first."""
+CUT, CUT_SMALL = 1.75, 1.35
+"""How many times higher a second peak is expected to be where a chip lacks pixels: fewer are compared with it far from the first.
+
+The second number is for chips smaller than the coarse ones, whose second peaks are lower than chance makes of those.
+"""
+
+QUARTER, RAISED = 4, 1.05
+"""How many times smaller than the coarse ones chips are whose second peaks chance is taken to raise this much more."""
 
 
 class Sight(NamedTuple):
     """What guides the search: windows inside those that are allowed, and where they can be relied upon, bool (row, column).
 
-    ``second`` (row, column) is the second-highest coefficient of the coarse chips, times their side in px: what chance makes
+    ``second`` (row, column) is the second-highest coefficient of the coarse chips, times their ``side`` in px: what chance makes
     of a chip falls with its side.
     """
 
     windows: Windows
     sure: np.ndarray
     second: np.ndarray
+    side: int
 
 
 def factor_of(spacing: int, radius: int) -> int:
@@ -93,7 +100,7 @@ def look_ahead(
         np.clip(np.rint(np.where(sure, part, 0.0)).astype(np.int64), middle - room, middle + room)
         for part, middle in zip(offsets, (allowed.dy, allowed.dx), strict=True)
     )
-    return Sight(Windows(centre_y, centre_x, np.full(shape, RADIUS)), sure, CHIP * factor * np.maximum(found[1], 0.0))
+    return Sight(Windows(centre_y, centre_x, np.full(shape, RADIUS)), sure, CHIP * factor * np.maximum(found[1], 0.0), CHIP * factor)
 
 
 def _spans(allowed: Windows, radius: int, factor: int) -> np.ndarray:
@@ -136,7 +143,9 @@ def search_closely(
     """
     (allowed, sight), layout, chips = windows, ground.tile.layout, ground.tile.chips
     search(ground, sight.windows, sight.sure & wanted, found)
-    chance = min_ratio * np.where(chips.valid < 1, CUT, 1) / (layout.counts * layout.side)[:, None, None]
+    sides = (layout.counts * layout.side)[:, None, None]
+    cut = np.where(chips.valid < 1, np.where(sides < sight.side, CUT_SMALL, CUT), 1.0)
+    chance = min_ratio * cut * np.where(QUARTER * sides <= sight.side, RAISED, 1.0) / sides
     certain = (found[..., 4] == 0) & (found[..., 0] >= np.maximum(CLEAR, chance * sight.second))
     again = wanted & ~(sight.sure & certain) & ~((chips.valid < ground.tile.min_valid) | chips.flat)
     if again.any():

@@ -124,7 +124,7 @@ class NCC(Settings):
         if ahead:
             first = (int(rows[0]) - ahead * self.spacing, int(columns[0]) - ahead * self.spacing)
             sight = look_ahead((reference, secondary), first, self.spacing, self.search_radius, allowed, self.min_valid)
-            near = Sight(Windows(*(part[inner] for part in sight.windows)), sight.sure[inner], sight.second[inner])
+            near = Sight(Windows(*(part[inner] for part in sight.windows)), sight.sure[inner], sight.second[inner], sight.side)
             look = partial(search_closely, ground, (windows, near), self.min_peak_ratio)
         found, whole = nothing_found(ground), np.zeros(shape, np.bool_)
         look(~whole, found, (self.min_correlation, self.min_peak_ratio))
