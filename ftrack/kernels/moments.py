@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 from ftrack.kernels.boxes import FAINTEST, FLAT, LEVEL
-from ftrack.kernels.compiled import filling, inner
+from ftrack.kernels.compiled import filling
+from ftrack.kernels.lanes import LANES, VECTOR, Loop, larger, load, number, store
 from ftrack.kernels.layout import Layout
+
+_DOUBLES, _FLAGS = ir.VectorType(ir.DoubleType(), LANES), ir.VectorType(ir.IntType(8), LANES)
 
 LARGEST = 1e15
 """Larger values count as no data: their products would leave the range of single precision."""
@@ -76,7 +83,10 @@ def measure_chips(image: np.ndarray, valid: np.ndarray, layout: Layout, chain: n
     """Return the moments of a reference without gaps filled by zero: float32 (y, x) and bool (y, x)."""
     shape = (len(layout.counts), layout.rows, layout.columns)
     moments = np.zeros((4, len(chain), *layout.shape))
-    rooms = np.empty((2, image.shape[1]), np.float32), np.empty((3, image.shape[1]))
+    if image.shape[1] < LANES:
+        more = ((0, 0), (0, LANES - image.shape[1]))
+        image, valid = np.pad(image, more), np.pad(valid, more)
+    rooms = np.zeros(image.shape[1], np.float32), np.empty((4, image.shape[1]))
     _measure_blocks(image, valid, layout.side, rooms, moments[0, 0], moments[1, 0], moments[2, 0], moments[3, 0])
     weight = np.zeros((len(chain), *layout.shape), np.float32)
     _merge_blocks(chain, moments, weight)
@@ -98,36 +108,63 @@ def measure_chips(image: np.ndarray, valid: np.ndarray, layout: Layout, chain: n
     )
 
 
+def _add_rows(typing_context, image, at, width, valid, middle, rows, out, first, count):
+    """Add up ``count`` columns, from the first on, of ``rows`` pixels less ``middle``; one vector at the least.
+
+    Fill the number of valid pixels, their sum, that of their squares and their largest absolute value, ``width`` apart.
+    """
+    i8 = types.int64
+    signature = types.void(image, i8, i8, valid, middle, i8, out, i8, i8)
+
+    def build(context, builder, signature, args):
+        pixels, flags, levels, target = (context.make_array(signature.args[k])(context, builder, args[k]).data for k in (0, 3, 4, 6))
+        pixels, flags = (builder.gep(data, [args[1]]) for data in (pixels, flags))
+        zero, none = ir.Constant(VECTOR, [0.0] * LANES), ir.Constant(_DOUBLES, [0.0] * LANES)
+        size = cgutils.get_or_insert_function(builder.module, ir.FunctionType(VECTOR, [VECTOR]), f"llvm.fabs.v{LANES}f32")
+        along = Loop(builder, args[8], LANES, [])
+        place = builder.add(along.index, args[7])
+        level = load(builder, levels, place)
+        down = Loop(builder, args[5], 1, [zero, none, none, zero])
+        number_of, total, squares, largest = down.carried
+        at = builder.add(builder.mul(down.index, args[2]), place)
+        pixel, there = load(builder, pixels, at), load(builder, flags, at, _FLAGS)
+        there.align = 1
+        there = builder.icmp_unsigned("!=", there, ir.Constant(_FLAGS, [0] * LANES))
+        value = builder.fpext(builder.select(there, builder.fsub(pixel, level), zero), _DOUBLES)
+        number_of = builder.fadd(number_of, builder.select(there, ir.Constant(VECTOR, [1.0] * LANES), zero))
+        squares = builder.fadd(squares, builder.fmul(value, value))
+        sums = [number_of, builder.fadd(total, value), squares, larger(builder, builder.call(size, [pixel]), largest)]
+        down.close(sums)
+        for k, value in enumerate(sums):
+            value = value if value.type == _DOUBLES else builder.fpext(value, _DOUBLES)
+            store(builder, value, target, builder.add(builder.mul(args[2], number(k)), place))
+        along.close([])
+        return context.get_dummy_value()
+
+    return signature, build
+
+
+_add_up: Any = intrinsic(_add_rows)
+
+
 @filling
 def _measure_blocks(image, valid, side, rooms, n, mean, spread, top):
     """Fill count, mean, sum of squared deviations and largest absolute value of the valid pixels of every block."""
-    width = n.shape[1] * side
-    (middle, largest), (count, total, squares) = (rooms[0][0], rooms[0][1]), (rooms[1][0], rooms[1][1], rooms[1][2])
+    (middle, added), width = rooms, image.shape[1]
+    pixels, flags, out = image.reshape(-1), valid.reshape(-1), added.reshape(-1)
+    count, total, squares, largest = added[0], added[1], added[2], added[3]
     for i in range(n.shape[0]):
-        for x in range(width):
-            middle[x] = image[i * side + side // 2, x // side * side + side // 2]
-        count[:], total[:], squares[:], largest[:] = 0.0, 0.0, 0.0, np.float32(0)
-        for y in range(i * side, (i + 1) * side):
-            _add_row(image[y], valid[y], middle, count, total, squares, largest)
         for j in range(n.shape[1]):
-            pixels, one, two, highest = 0.0, 0.0, 0.0, np.float32(0)
+            middle[j * side : (j + 1) * side] = image[i * side + side // 2, j * side + side // 2]
+        for first, columns in ((0, width - LANES), (width - LANES, LANES)):
+            _add_up(pixels, i * side * width, width, flags, middle, side, out, first, columns)
+        for j in range(n.shape[1]):
+            held, one, two, highest = 0.0, 0.0, 0.0, 0.0
             for x in range(j * side, (j + 1) * side):
-                pixels, one, two, highest = pixels + count[x], one + total[x], two + squares[x], max(highest, largest[x])
-            if pixels > 0.0:
-                n[i, j], mean[i, j] = pixels, middle[j * side] + one / pixels
-                spread[i, j], top[i, j] = max(two - one * one / pixels, 0.0), highest
-
-
-@inner
-def _add_row(pixels, flags, middle, count, total, squares, largest):
-    """Add number, sum and squares of the valid pixels of a row less ``middle``, column by column, and find their largest absolute value."""
-    for x in range(middle.size):
-        value = np.float64(pixels[x] - middle[x]) * flags[x]
-        count[x] += flags[x]
-        total[x] += value
-        squares[x] += value * value
-    for x in range(middle.size):
-        largest[x] = max(largest[x], abs(pixels[x]))
+                held, one, two, highest = held + count[x], one + total[x], two + squares[x], max(highest, largest[x])
+            if held > 0.0:
+                n[i, j], mean[i, j] = held, middle[j * side] + one / held
+                spread[i, j], top[i, j] = max(two - one * one / held, 0.0), highest
 
 
 def _merge_blocks(chain: np.ndarray, moments: np.ndarray, weight: np.ndarray) -> None:
