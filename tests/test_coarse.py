@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ftrack.kernels.coarse import CHIP, EXCLUSION, find_coarse, level, measure
+from ftrack.kernels.coarse import BAND, CHIP, EXCLUSION, find_coarse, level, measure
 
 FAR = 7
 NODES = (5, 19)
@@ -93,6 +93,17 @@ def test_a_levelled_pixel_is_what_it_is_above_the_valid_pixels_around_it() -> No
     inner = image[2:-2, 2:-2]
     np.testing.assert_array_equal(there, np.isfinite(inner))
     np.testing.assert_allclose(out, np.where(there > 0, inner - np.nanmean(around, (2, 3)), 0.0), atol=1e-5)
+
+
+def test_rows_of_several_bands_are_levelled_as_each_by_itself() -> None:
+    image = np.random.default_rng(4).normal(50.0, 3.0, (2 * BAND + 13, 40)).astype(np.float32)
+    image[BAND - 2 : BAND + 5, 9:14] = np.nan
+    out, there = np.empty((2, 2 * BAND + 5, 32), np.float32)
+    level(image, 4, out, there)
+    for y in range(len(out)):
+        alone, flags = np.empty((2, 1, 32), np.float32)
+        level(image[y : y + 9], 4, alone, flags)
+        np.testing.assert_array_equal((out[y], there[y]), (alone[0], flags[0]))
 
 
 def test_an_even_image_has_no_texture_and_a_chip_with_few_pixels_is_left_out() -> None:

@@ -224,12 +224,19 @@ def find_coarse(
         (spacing * spacing, c_rows * c_pitch),
         (most, lanes),
     )
-    planes, surface = tuple(np.zeros(shape, np.float32) for shape in shapes), np.zeros((most, down * across, lanes), np.float32)
-    lines = np.zeros((blocks + count) * pitch + LANES, np.float32), np.zeros(pitch, np.float32), np.ones(pitch, np.float32)
+    planes, surface = tuple(_aligned(shape) for shape in shapes), _aligned((most, down * across, lanes))
+    lines = _aligned(((blocks + count) * pitch + LANES,)), np.zeros(pitch, np.float32), np.ones(pitch, np.float32)
     best = np.zeros((2, lanes), np.float32), np.zeros((3, lanes), np.int32)
     places = np.zeros((2, side * side), np.int64), np.zeros(down + side, np.int64), np.zeros(across + side, np.int64)
     rooms = (planes, surface, lines, places, best)
     _find_in(images, inverses, (spacing, side, far), cell, union, span, alike, (most, blocks, below, c_rows, c_pitch, pitch), rooms, found)
+
+
+def _aligned(shape: tuple[int, ...]) -> np.ndarray:
+    """Return zeros that begin on a line of the processor's cache, so that vectors do not lie across two."""
+    room = np.zeros(int(np.prod(shape)) + LANES, np.float32)
+    skip = -room.ctypes.data % (4 * LANES) // 4
+    return room[skip : skip + room.size - LANES].reshape(shape)
 
 
 @filling

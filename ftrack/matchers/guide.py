@@ -29,6 +29,9 @@ AROUND = 1
 DISTINCT, SHARE = 1.3, 0.6
 """Least peak ratio of a peak that guides, and least share of its neighbours that agree to a decimated pixel."""
 
+LIKELY = 0.35
+"""Least correlation of a coarse peak that guides."""
+
 CLEAR = 0.5
 """Least correlation of a peak that is taken from a small window: a lower one may be surpassed elsewhere."""
 
@@ -127,7 +130,7 @@ def _levelled(
 def _trusted(found: np.ndarray, factor: int) -> tuple[np.ndarray, np.ndarray]:
     """Return where peaks lie, (dy, dx) in px of the images, and which of them are distinct and agree with their neighbours."""
     peak, second, offsets = found[0], found[1], factor * found[4:]
-    distinct = np.isfinite(offsets).all(0) & (peak >= CLEAR) & (peak >= DISTINCT * second)
+    distinct = np.isfinite(offsets).all(0) & (peak >= LIKELY) & (peak >= DISTINCT * second)
     sure = np.empty(peak.shape, np.bool_)
     keep_coherent(offsets, distinct, float(factor), SHARE, sure)
     return offsets, sure
