@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ftrack.kernels.compiled import shared
-from ftrack.kernels.vectors import NONE, highest_maximum, place_of_highest
+from ftrack.kernels.vectors import LANES, NONE, highest_maximum, place_of_highest, place_of_peak, second_maximum
 
 EXCLUSION = 2
 """Offsets this near to the peak belong to it and are not searched for a second one, px."""
@@ -51,17 +51,20 @@ def find_peak(numbers, surface, window, found):
     begin, highest, width, dy, dx = surface
     top, bottom, left, right = window
     none, rows, count = np.float32(NONE), highest + top, bottom - top
-    y0 = place_of_highest(numbers, rows, count)
-    best = numbers[rows + y0]
+    if right - left <= LANES:
+        place = place_of_peak(numbers, begin + top * width + left, width, count, right - left)
+        y0, x0 = top + place // LANES, left + place % LANES
+    else:
+        y0 = top + place_of_highest(numbers, rows, count)
+        x0 = left + place_of_highest(numbers, begin + y0 * width + left, right - left)
+    best = numbers[begin + y0 * width + x0]
     if best == none:
         return
-    y0 += top
-    x0 = left + place_of_highest(numbers, begin + y0 * width + left, right - left)
-    bound = 0
+    bound, inside = 0, top < y0 < bottom - 1 and left < x0 < right - 1
     for v in range(3):
         for u in range(3):
             y, x = y0 + v - 1, x0 + u - 1
-            if y < top or y >= bottom or x < left or x >= right:
+            if not inside and (y < top or y >= bottom or x < left or x >= right):
                 bound = 1
                 continue
             value = numbers[begin + y * width + x]
@@ -79,7 +82,19 @@ def find_second(numbers, surface, window, found):
     top, bottom, left, right = window
     rows, count = highest + top, bottom - top
     best, y0, x0 = found[0], np.int64(found[1]) - dy, np.int64(found[2]) - dx
-    likely, second = -1, np.float32(0)
+    if right - left <= LANES:
+        second = second_maximum(numbers, begin + top * width + left, width, count, right - left, y0 - top, x0 - left, EXCLUSION)
+    else:
+        second = _second_of_wide(numbers, (begin, rows, width), window, y0, x0)
+    found[3] = min(HIGHEST_RATIO, best / second) if second > 0 else HIGHEST_RATIO
+
+
+@shared
+def _second_of_wide(numbers, surface, window, y0, x0):
+    """Return the second highest maximum of a window that is wider than a vector; ``surface`` is (at, highest of the window, width)."""
+    begin, rows, width = surface
+    top, bottom, left, right = window
+    likely, second, count = -1, np.float32(0), bottom - top
     for first, last in ((top, y0 - FLANK), (y0 + FLANK + 1, bottom)):
         if first < last:
             y = first - top + place_of_highest(numbers, rows + first - top, last - first)
@@ -93,7 +108,7 @@ def find_second(numbers, surface, window, found):
         above, below = row - width if y > 0 else row, row + width if y + 1 < count else row
         near = EXCLUSION if abs(top + y - y0) <= EXCLUSION else -1
         second = highest_maximum(numbers, above, row, below, left, right, x0 - near, x0 + near + 1, second)
-    found[3] = min(HIGHEST_RATIO, best / second) if second > 0 else HIGHEST_RATIO
+    return second
 
 
 @shared

@@ -81,7 +81,7 @@ def make_join(vectors: int, push: bool, score: bool, below: bool = True) -> Any:
     """Return an intrinsic that adds lines of ``vectors * 16`` sums side by side, and goes on with the result.
 
     If ``push``, it is added to ``above``, which it takes the place of, and what comes out is written to ``below``, if that is wanted. If
-    ``score``, it is turned into coefficients, see ``_Scores``. All are places in one array.
+    ``score``, it is turned into coefficients, see ``_Scores``; the highest of a single vector are not kept. All are places in one array.
     """
 
     @intrinsic
@@ -106,7 +106,7 @@ def make_join(vectors: int, push: bool, score: bool, below: bool = True) -> Any:
                     store(builder, value, above_ptr, at)
                 if score:
                     best = larger(builder, scores.write(value, down.index, place, here), best)
-            if score:
+            if score and vectors > 1:
                 scores.keep(best, down.index)
             down.close([])
             return context.get_dummy_value()

@@ -165,7 +165,8 @@ def judge_squares(numbers, shape, places, nodes, squares, far, i, begin, result)
                         nodes.todo[larger, n, m] = False
                 elif peaks[0] == peaks[0]:
                     find_second(numbers, surface, window, peaks)
-                fill(numbers, highest, height, np.float32(NONE))
+                if shape.vectors > 1:
+                    fill(numbers, highest, height, np.float32(NONE))
                 if keep.size:
                     keep_surface(numbers, at, width, window, keep[c, top + n, left + m])
 

@@ -277,6 +277,79 @@ def _place_of_highest(typing_context, numbers, at, count):
     return signature, build
 
 
+def _window(builder: Any, count: Any) -> tuple[Any, Any, Any]:
+    """Return the numbers of lanes, which lanes are among the first ``count``, and a vector of ``NONE``."""
+    lanes = ir.Constant(PLACES, list(range(LANES)))
+    inside = builder.icmp_signed("<", lanes, spread(builder, builder.trunc(count, PLACES.element), PLACES))
+    return lanes, inside, ir.Constant(VECTOR, [NONE] * LANES)
+
+
+def _place_of_peak(typing_context, numbers, at, width, rows, count):
+    """Return the first of the highest of ``rows`` rows of up to 16 numbers, ``width`` apart: ``LANES`` times its row plus its column."""
+    i8 = types.int64
+    signature = i8(numbers, i8, i8, i8, i8)
+
+    def build(context, builder, signature, args):
+        start = builder.gep(context.make_array(signature.args[0])(context, builder, args[0]).data, [args[1]])
+        width, rows, count = args[2:]
+        _, inside, none = _window(builder, count)
+        loop = Loop(builder, rows, 1, [none])
+        best = larger(builder, load(builder, start, builder.mul(loop.index, width)), loop.carried[0])
+        loop.close([best])
+        best = spread(builder, highest_lane(builder, builder.select(inside, best, none)))
+        loop = Loop(builder, rows, 1, [number(0)])
+        row = builder.sub(builder.sub(rows, number(1)), loop.index)
+        here = builder.fcmp_ordered("==", load(builder, start, builder.mul(row, width)), best)
+        bits = bits_of(builder, builder.and_(here, inside))
+        lane = builder.zext(builder.cttz(bits, ir.IntType(1)(0)), INDEX)
+        place = builder.add(builder.mul(row, number(LANES)), lane)
+        place = builder.select(builder.icmp_unsigned("!=", bits, BITS(0)), place, loop.carried[0])
+        loop.close([place])
+        return place
+
+    return signature, build
+
+
+def _second_maximum(typing_context, numbers, at, width, rows, count, y, x, near):
+    """Return the highest positive local maximum of such rows that is more than ``near`` rows or columns from ``y, x``; else zero."""
+    i8 = types.int64
+    signature = types.float32(numbers, i8, i8, i8, i8, i8, i8, i8)
+
+    def build(context, builder, signature, args):
+        start = builder.gep(context.make_array(signature.args[0])(context, builder, args[0]).data, [args[1]])
+        width, rows, count, y, x, near = args[2:]
+        lanes, inside, none = _window(builder, count)
+        column, reach = (spread(builder, builder.trunc(value, PLACES.element), PLACES) for value in (x, near))
+        before, behind = (builder.icmp_signed(sign, lanes, edge(column, reach)) for sign, edge in (("<", builder.sub), (">", builder.add)))
+        far = builder.and_(inside, builder.or_(before, behind))
+        first = builder.icmp_signed("==", lanes, ir.Constant(PLACES, [0] * LANES))
+        last = builder.icmp_signed("==", lanes, spread(builder, builder.trunc(builder.sub(count, number(1)), PLACES.element), PLACES))
+
+        def beside(row: Any) -> tuple[Any, Any]:
+            at = builder.mul(row, width)
+            value, left, right = (load(builder, start, builder.add(at, number(k))) for k in (0, -1, 1))
+            higher = larger(builder, builder.select(first, none, left), builder.select(last, none, right))
+            return value, larger(builder, value, higher)
+
+        value, higher = beside(number(0))
+        loop = Loop(builder, rows, 1, [none, value, higher, ir.Constant(VECTOR, [0.0] * LANES)])
+        above, value, higher, best = loop.carried
+        after, end = builder.add(loop.index, number(1)), builder.sub(rows, number(1))
+        coming, below = beside(builder.select(builder.icmp_signed("<", after, rows), after, end))
+        most = larger(builder, larger(builder, above, below), higher)
+        apart = builder.sub(loop.index, y)
+        apart = builder.select(builder.icmp_signed("<", apart, number(0)), builder.neg(apart), apart)
+        fine = builder.select(builder.icmp_signed("<=", apart, near), far, inside)
+        fine = builder.and_(builder.and_(fine, builder.fcmp_ordered(">=", value, most)), builder.fcmp_ordered(">", value, best))
+        best = builder.select(fine, value, best)
+        loop.close([higher, coming, below, best])
+        return highest_lane(builder, best)
+
+    return signature, build
+
+
+place_of_peak: Any = intrinsic(_place_of_peak)
+second_maximum: Any = intrinsic(_second_maximum)
 merge_boxes: Any = intrinsic(_merge_boxes)
 highest_maximum: Any = intrinsic(_highest_maximum)
 place_of_highest: Any = intrinsic(_place_of_highest)
