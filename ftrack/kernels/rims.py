@@ -74,14 +74,15 @@ def fill_rims(numbers, shape, places, table, nodes, gaps, kept, i):
         top, left = (above + table[b, START]) * shape.side, table[b, START] * shape.side
         sizes = (size, max(np.ceil(gaps.least * size * size), 1.0))
         while m < nodes.todo.shape[2]:
+            if not nodes.todo[c, n, m] or nodes.rims[c, n, m, 1] == 0:
+                m += 1
+                continue
             rims, span, far = nodes.rims[c, n, m], nodes.span[n, :, m], gaps.far[c, n]
             last = _last_alike(nodes.todo[c, n], nodes.rims[c, n], nodes.span[n], moved, size, m)
             x, what = left + m * along, (rims, moved, span, sizes)
             reference, secondary = (places.r + top * places.r_step + x, places.r_step), (places.s + top * places.s_step + x, places.s_step)
             target = (places.rims + 2 * (c * nodes.todo.shape[2] + m) * height * width, height, width)
-            if last == m:
-                last += 1
-            elif _is_whole(rims, size):
+            if _is_whole(rims, size):
                 box = (c * places.height + top) * places.pitch + x
                 plain = (places.mean + box, places.inverse + box, places.pitch, nodes.total[c, n, m], nodes.scale[c, n, m])
                 far[m] |= _fill_whole(numbers, reference, what, plain, target, rooms)
@@ -112,9 +113,7 @@ def _has_all_columns(rims, moved, span):
 
 @shared
 def _last_alike(todo, rims, span, moved, size, first):
-    """Return the end of the nodes from one on that are compared with the same rows; the node itself if the rim does not cut it."""
-    if not todo[first] or rims[first, 1] == 0:
-        return first
+    """Return the end of the nodes from one on, which the rim cuts, that are compared with the same rows."""
     last = first + 1
     if _is_whole(rims[first], size) or not _has_all_columns(rims[first], moved, span[:, first]):
         return last

@@ -151,7 +151,10 @@ def judge_squares(numbers, shape, places, nodes, squares, far, i, begin, result)
     (found, keep), (top, left) = result, squares.corner
     height, width = shape.bands * shape.group, shape.panels * shape.vectors * LANES + LANES
     for j in range(begin, min(begin + TOGETHER, squares.columns)):
-        for level in range(1, squares.chip.size):
+        most = np.int64(0)
+        for part in range(shape.panels * shape.bands):
+            most = max(most, np.int64(squares.needed[part, i, j]))
+        for level in range(1, most):
             c = squares.chip[level]
             n, m = _node_of(shape.step, nodes.todo, squares.starts, c, i + 1 - (1 << level), j + 1 + squares.shift - (1 << level))
             if n >= 0:
