@@ -157,3 +157,19 @@ def test_a_guided_search_gives_no_vector_either_where_there_is_no_information(ma
 def test_an_impossible_radius_is_refused(radius: int) -> None:
     with pytest.raises(Stop, match="search_radius"):
         NCC(search_radius=radius)
+
+
+@pytest.mark.parametrize(("min_valid", "sizes"), [(0.6, (16, 32)), (0.75, (16,)), (0.3, (16, 32)), (1.0, (16, 32)), (0.55, (20,))])
+def test_nodes_without_enough_pixels_are_passed_over_and_no_others(
+    monkeypatch: pytest.MonkeyPatch, min_valid: float, sizes: tuple[int, ...]
+) -> None:
+    pair = shifted_pair((90, 100), (1.0, 2.0))
+    reference = pair.reference.copy()
+    reference[:7], reference[:, 93:] = np.nan, np.nan
+    matcher = NCC(chip_sizes=sizes, spacing=1, search_radius=3, min_valid=min_valid, subpixel="parabola")
+    rows, columns = np.arange(-20, 30), np.arange(75, 120)
+    found = matcher.find(reference, pair.secondary, rows, columns, Prior())
+    monkeypatch.setattr(NCC, "_with_data", lambda *_: (slice(0, rows.size), slice(0, columns.size)))
+    everywhere = matcher.find(reference, pair.secondary, rows, columns, Prior())
+    np.testing.assert_array_equal(found[: 5 + len(sizes)], everywhere[: 5 + len(sizes)])
+    assert (found[4] >= 0).any()

@@ -7,7 +7,7 @@ import numpy as np
 from ftrack.kernels.certain import AMBIGUOUS, MEASURED, agree, judge_peak
 from ftrack.kernels.compiled import filling, shared
 from ftrack.kernels.normal import PLANES, N
-from ftrack.kernels.solve import FIELDS, add_blocks, solve_chip
+from ftrack.kernels.solve import FIELDS, add_blocks, add_some, solve_chip
 
 NO_DATA, NO_TEXTURE, DIVERGED, ERROR_TOO_LARGE, NOT_COMPUTED = 2, 4, 8, 9, 255
 """Further codes of ``ftrack.schema.Status``; see ``ftrack.kernels.certain``."""
@@ -23,6 +23,9 @@ BETTER = 1.25
 
 SLACK = 0.05
 """Share of the variance that interpolation itself may leave unexplained."""
+
+MANY = 4
+"""Where more than one in so many of a row begin with a chip of one size, the blocks of all such chips of the row are added together."""
 
 STEP = 0.75
 """A node that is solved with its neighbours lies this near to their field, px."""
@@ -205,7 +208,13 @@ def _solve_nodes(sums, blocks, field, peaks, limits, rooms, status, chosen, toge
     rows, columns = chosen.shape
     down, total, one, added = rooms
     for i in range(rows):
-        added[:] = False
+        for c in range(counts.size):
+            begun = 0
+            for j in range(columns):
+                begun += chosen[i, j] == c
+            added[c] = begun * MANY > columns
+            if added[c]:
+                add_blocks(sums, blocks, c, i, down, total[c])
         for j in range(columns):
             together[i, j] = False
             for p in range(FIELDS):
@@ -217,8 +226,7 @@ def _solve_nodes(sums, blocks, field, peaks, limits, rooms, status, chosen, toge
                 if status[c, i, j] != MEASURED and not confirmed:
                     continue
                 if not added[c]:
-                    add_blocks(sums, blocks, c, i, down, total[c])
-                    added[c] = True
+                    add_some(sums, blocks, c, i, j, down[0], total[c, j])
                 size, said, q = side * counts[c], DIVERGED, total[c, j]
                 known = centre[0] == centre[0] and q[N] >= limits[0] * size * size
                 if known and solve_chip(q, centre, one) and max(abs(one[0] - centre[0]), abs(one[1] - centre[1])) <= STEP:

@@ -63,6 +63,21 @@ def add_blocks(sums, blocks, chip, row, down, total):
 
 
 @shared
+def add_some(sums, blocks, chip, row, column, down, total):
+    """Add the blocks of one chip in the same order; ``down`` is room, float64 (PLANES,), as is the result."""
+    step, count, start = blocks[1], blocks[2][chip], blocks[3][chip]
+    top, left = start + row * step, start + column * step
+    total[:] = 0.0
+    for k in range(count):
+        down[:] = 0.0
+        for y in range(count):
+            for p in range(PLANES):
+                down[p] += sums[top + y, left + k, p]
+        for p in range(PLANES):
+            total[p] += down[p]
+
+
+@shared
 def solve_chip(q, centre, found):
     """Solve for the displacement of one chip; False where there is none.
 

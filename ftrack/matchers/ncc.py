@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Literal
 
@@ -104,10 +105,12 @@ class NCC(Settings):
         return found
 
     def _with_data(self, reference: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> tuple[slice, slice]:
-        """Return the rows and columns of nodes whose chips may hold pixels."""
-        half, (top, bottom, left, right) = max(self.chip_sizes) // 2, find_bounds(reference)
+        """Return the rows and columns of nodes whose chips may hold enough pixels."""
+        top, bottom, left, right = find_bounds(reference)
+        share = 2 * self.min_valid - 1
+        within = math.ceil(share * (min(self.chip_sizes) if share > 0 else max(self.chip_sizes)) / 2 - 1e-6) - 1
         first, second = (
-            slice(int(np.searchsorted(where, low - half, "right")), int(np.searchsorted(where, high + half)))
+            slice(int(np.searchsorted(where, low + within, "right")), int(np.searchsorted(where, high - within)))
             for where, low, high in ((rows, top, bottom), (columns, left, right))
         )
         return (first, second) if bottom > top else (slice(0, 0), slice(0, 0))
