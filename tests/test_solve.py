@@ -31,7 +31,7 @@ def sums_of(reference: np.ndarray, secondary: np.ndarray, field: tuple[float, fl
 
 def solved(sums: np.ndarray, centre: tuple[float, float]) -> tuple[bool, np.ndarray]:
     found = np.full(FIELDS, np.nan)
-    return bool(solve_chip(sums.sum((0, 1)), centre, found)), found
+    return bool(solve_chip(sums.sum((0, 1)), sums[0, 0], centre, found)), found
 
 
 @pytest.mark.parametrize(("sizes", "spacing"), [((32,), 8), ((16, 32, 64), 8), ((16, 32), 24), ((20, 48), 12), ((8,), 32)])

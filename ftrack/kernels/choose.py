@@ -229,7 +229,9 @@ def _solve_nodes(sums, blocks, field, peaks, limits, rooms, status, chosen, toge
                     add_some(sums, blocks, c, i, j, down[0], total[c, j])
                 size, said, q = side * counts[c], DIVERGED, total[c, j]
                 known = centre[0] == centre[0] and q[N] >= limits[0] * size * size
-                if known and solve_chip(q, centre, one) and max(abs(one[0] - centre[0]), abs(one[1] - centre[1])) <= STEP:
+                middle = blocks[3][c] + counts[c] // 2
+                block = sums[middle + i * blocks[1], middle + j * blocks[1]]
+                if known and solve_chip(q, block, centre, one) and max(abs(one[0] - centre[0]), abs(one[1] - centre[1])) <= STEP:
                     said = _trust(one, peak[c, i, j], y, x, limits[1])
                 status[c, i, j] = said
                 if said == MEASURED:

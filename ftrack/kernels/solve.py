@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from ftrack.kernels.compiled import shared
+from ftrack.kernels.compiled import inner, shared
 from ftrack.kernels.deform import NOISE_IN_DERIVATIVE
 from ftrack.kernels.normal import KEPT, MD, ND, PLANES, RR, RW, RX, RY, WW, XD, XW, XX, XY, YD, YW, YY, N, R, W, X, Y
 
-FIELDS = 10
+FIELDS = 12
 """What a solution is: dx, dy, their one-sigma errors (px), correlation of the fitted chips, noise in the squared gradients per pixel; sums
-of the squared gradients (xx, xy, yy) and pixels."""
+of the squared gradients (xx, xy, yy) and pixels; power of the noise in the mean gradient along x and along y of a block, over that of
+white noise."""
 
 LEAST_SHARE = 0.75
 """Share of the squared gradients that is signal, at the least: what differs between images of real ground is not only white noise."""
@@ -78,13 +79,15 @@ def add_some(sums, blocks, chip, row, column, down, total):
 
 
 @shared
-def solve_chip(q, centre, found):
+def solve_chip(q, block, centre, found):
     """Solve for the displacement of one chip; False where there is none.
 
     Parameters
     ----------
     q : float64 (PLANES,)
         Sums over its blocks.
+    block : float64 (PLANES,)
+        Sums of one block of them.
     centre : (float, float)
         Displacement (dx, dy), px, from which that of the blocks is counted.
     found : float64 (FIELDS,)
@@ -103,6 +106,9 @@ def solve_chip(q, centre, found):
         return False
     left = ww - rw * steady - (e * (c * e - b * f) + f * (a * f - b * e)) / determinant
     correlation = np.sqrt(min(max(1.0 - left / ww, 0.0), 1.0))
+    u, v = (c * e - b * f) / determinant, (a * f - b * e) / determinant
+    own = steady - u * along - v * down
+    found[10], found[11] = _colour(block, (w - own * r - u * x - v * y, own, u, v), left * each)
     variance = (1.0 - correlation) * rr * each
     noise = 0.5 * variance * NOISE_IN_DERIVATIVE
     a, c = max(a - noise * n, LEAST_SHARE * a), max(c - noise * n, LEAST_SHARE * c)
@@ -126,3 +132,13 @@ def solve_chip(q, centre, found):
     found[5] = noise
     found[6], found[7], found[8], found[9] = q[XX], q[XY], q[YY], n
     return found[0] == found[0] and found[1] == found[1]
+
+
+@inner
+def _colour(q, fit, power):
+    """Return how much more what a fit leaves of a block resembles the gradients along x and along y than white noise of some power does."""
+    level, gain, u, v = fit
+    x = q[XW] - level * q[X] - gain * q[RX] - u * q[XX] - v * q[XY]
+    y = q[YW] - level * q[Y] - gain * q[RY] - u * q[XY] - v * q[YY]
+    alike_x, alike_y = power * q[XX], power * q[YY]
+    return x * x / alike_x if alike_x > 0.0 else 1.0, y * y / alike_y if alike_y > 0.0 else 1.0

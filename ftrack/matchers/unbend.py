@@ -27,6 +27,9 @@ POOL = (0.35, 0.5)
 DOUBT = 1.5
 """What is left is believed as far as its power exceeds this many times that of noise."""
 
+COLOUR = (1.0, 1.25)
+"""Width and radius of the Gaussian within which noise is compared with white noise, in smallest chips."""
+
 BENT = 1.25
 """Bend of a field inside a chip over that of a parabola: so much more makes up for what the rounds leave of it."""
 
@@ -109,12 +112,15 @@ def unbend(sums: np.ndarray, layout: Layout, field: np.ndarray, chosen: np.ndarr
     followed = _smoothed(own, together, bells[0])
     followed = np.where(np.isnan(followed), np.nan_to_num(field), followed)
     around = _smoothed(squared, together, bells[0])
-    variance, scale = noise.held[0] * around, np.maximum(squared, LEAST_SHARE * np.nan_to_num(around, nan=1.0)).sum(0)
+    colour = _colour(layout, chips.chosen, solved[10:12])
+    variance, scale = noise.held[0] * around * colour, np.maximum(squared, LEAST_SHARE * np.nan_to_num(around, nan=1.0)).sum(0)
+    squared *= colour
     for k, seen in enumerate(noise.seen, 1):
         left = np.where(together, own - _means(chips, followed), 0.0)
         if k < len(bells):
             left = np.nan_to_num(_smoothed(left, together, bells[k]))
-        believed, signal = _believe(left, together, pool, scale, seen)
+        power = np.nan_to_num(_smoothed(np.square(left) / scale, together, pool))
+        believed, signal = _believe(power, seen), np.clip(power - 0.5 * DOUBT * seen * colour, 0.0, None) * scale
         followed = followed + believed * left
         # What is not believed may be true, and after the first round as much may be missing as this one still found.
         variance += believed * (noise.held[k] - noise.held[k - 1]) * squared
@@ -129,18 +135,31 @@ def _smoothed(values: np.ndarray, known: np.ndarray, weights: np.ndarray) -> np.
     return out
 
 
-def _believe(left: np.ndarray, together: np.ndarray, pool: np.ndarray, scale: np.ndarray, seen: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return how far what is left is believed, 0 to 1, and the power of each component that noise does not explain, px^2."""
-    power = np.nan_to_num(_smoothed(np.square(left) / scale, together, pool))
+def _believe(power: np.ndarray, seen: float) -> np.ndarray:
+    """Return how far what is left of both components is believed, 0 to 1."""
     total = power.sum(0)
-    believed = np.clip(1.0 - DOUBT * seen / np.where(total > 0.0, total, np.inf), 0.0, 1.0) * (total > 0.0)
-    return believed, np.clip(power - 0.5 * DOUBT * seen, 0.0, None) * scale
+    return np.asarray(np.clip(1.0 - DOUBT * seen / np.where(total > 0.0, total, np.inf), 0.0, 1.0) * (total > 0.0))
+
+
+def _colour(layout: Layout, chosen: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Return by how much noise moves solutions more than white noise of its power, as what changes on the ground does; at least 1.
+
+    What the fits leave of single blocks says so (White 1980): of each component, float64 (2, row, column).
+    """
+    side, smallest = layout.side, int(layout.counts[0]) * layout.side
+    weights = bell(COLOUR[0] * smallest / (layout.step * side), -int(-COLOUR[1] * smallest // (layout.step * side)))
+    # A fit takes from the noise of a block as much as its share of the chip.
+    whole = layout.counts.astype(float) ** 2
+    more, known = (whole / (whole - 1.0))[np.maximum(chosen, 0)], chosen >= 0
+    power = np.nan_to_num(_smoothed(np.where(known, found * more, 0.0), known, weights), nan=1.0)
+    beyond, chance = np.maximum(power - 1.0, 0.0), 2.0 * np.square(power) * (np.square(weights).sum() / weights.sum() ** 2) ** 2
+    return np.asarray(1.0 + beyond * np.clip(1.0 - DOUBT * chance / np.where(beyond > 0.0, np.square(beyond), np.inf), 0.0, 1.0))
 
 
 def _weigh(sums: np.ndarray, layout: Layout, chosen: np.ndarray, solved: np.ndarray) -> Chips:
     """Take from what is solved what weighs a field."""
     blocks = (layout.side, layout.step, layout.counts.astype(np.int64), layout.starts.astype(np.int64))
-    noise, xx, xy, yy, n = np.where(chosen >= 0, solved[5:], 0.0)
+    noise, xx, xy, yy, n = np.where(chosen >= 0, solved[5:10], 0.0)
     noise = np.minimum(noise, (1.0 - LEAST_SHARE) * np.minimum(xx, yy) / np.maximum(n, 1.0))
     a, b, c = xx - noise * n, xy, yy - noise * n
     determinant = a * c - b * b
