@@ -12,6 +12,7 @@ from ftrack.matchers.deformation import scales_of
 from ftrack.schema import MOTION, Status
 from ftrack.synthetic import shifted_pair
 from ftrack.synthetic.moving import sheared_pair
+from ftrack.synthetic.texture import smooth_noise
 
 DX, DY, CORRELATION, RATIO, DX_ERROR, DY_ERROR, CHIP, STATUS = range(len(MOTION))
 MATCHER = NCC(chip_sizes=(16, 32), search_radius=6)
@@ -195,3 +196,15 @@ def test_brightness_and_contrast_of_the_second_image_do_not_matter(gain: float, 
     rms = [np.sqrt(np.nanmean(np.square(wrong_by(one, *SHIFT)))) for one in (plain, out)]
     assert rms[1] < 1.15 * rms[0]
     assert np.sqrt(np.nanmean(np.square(np.hypot(out[DX_ERROR], out[DY_ERROR])))) == pytest.approx(rms[1], rel=0.35)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3])
+def test_errors_hold_what_change_of_the_ground_does(share: float) -> None:
+    shape = (288, 288)
+    pair = shifted_pair(shape, SHIFT, noise=0.05, sigma=1.5, seed=4)
+    secondary = pair.secondary + share * smooth_noise(shape, 1.5, 9)
+    matcher = NCC(chip_sizes=(32,), search_radius=6)
+    out = measure(pair.reference, secondary, *nodes_of(pair.reference, away=32), matcher)
+    for axis in range(2):
+        ratio = (out[DX + axis] - SHIFT[axis]) / out[DX_ERROR + axis]
+        assert 0.75 < np.sqrt(np.nanmean(ratio**2)) < 1.25

@@ -151,3 +151,12 @@ def test_noise_that_is_drawn_together_is_shared_farther() -> None:
     assert means[1] == pytest.approx(means[0], rel=0.1)
     assert widening_of((32,), 8) == pytest.approx(before.std() / after.std(), rel=0.1)
     assert widening_of((16, 32, 64), 8) > 1.2
+
+
+@pytest.mark.parametrize(("power", "least", "most"), [(1.0, 1.0, 1.15), (4.0, 3.0, 5.0)])
+def test_noise_like_the_ground_counts_as_far_as_it_is_more_than_chance(power: float, least: float, most: float) -> None:
+    layout = lay_out((32,), 8, 0, 40, 40)
+    found = power * np.square(np.random.default_rng(2).normal(size=(2, 40, 40)))
+    colour = module._colour(layout, np.zeros((40, 40), np.int8), found)
+    assert colour.min() >= 1.0
+    assert least <= colour.mean() <= most

@@ -14,10 +14,10 @@ from ftrack.kernels.compiled import inner, shared
 from ftrack.kernels.deform import NOISE_IN_DERIVATIVE
 from ftrack.kernels.normal import KEPT, MD, ND, PLANES, RR, RW, RX, RY, WW, XD, XW, XX, XY, YD, YW, YY, N, R, W, X, Y
 
-FIELDS = 12
+FIELDS = 15
 """What a solution is: dx, dy, their one-sigma errors (px), correlation of the fitted chips, noise in the squared gradients per pixel; sums
-of the squared gradients (xx, xy, yy) and pixels; power of the noise in the mean gradient along x and along y of a block, over that of
-white noise."""
+of the squared gradients (xx, xy, yy) and pixels; what is left of one block along the gradients in x and in y, in units of white noise
+of the power that is left of the chip, and how it changes with dx, dy (x with dx, y with dy, either with the other)."""
 
 LEAST_SHARE = 0.75
 """Share of the squared gradients that is signal, at the least: what differs between images of real ground is not only white noise."""
@@ -108,7 +108,7 @@ def solve_chip(q, block, centre, found):
     correlation = np.sqrt(min(max(1.0 - left / ww, 0.0), 1.0))
     u, v = (c * e - b * f) / determinant, (a * f - b * e) / determinant
     own = steady - u * along - v * down
-    found[10], found[11] = _colour(block, (w - own * r - u * x - v * y, own, u, v), left * each)
+    found[10], found[11], found[12], found[13], found[14] = _left_of(block, (w - own * r - u * x - v * y, own, u, v), left * each)
     variance = (1.0 - correlation) * rr * each
     noise = 0.5 * variance * NOISE_IN_DERIVATIVE
     a, c = max(a - noise * n, LEAST_SHARE * a), max(c - noise * n, LEAST_SHARE * c)
@@ -135,10 +135,12 @@ def solve_chip(q, block, centre, found):
 
 
 @inner
-def _colour(q, fit, power):
-    """Return how much more what a fit leaves of a block resembles the gradients along x and along y than white noise of some power does."""
+def _left_of(q, fit, power):
+    """Return what a fit leaves of a block along the gradients; see ``FIELDS``."""
     level, gain, u, v = fit
+    xx, yy = power * q[XX], power * q[YY]
+    if not (xx > 0.0 and yy > 0.0):
+        return 1.0, 1.0, 0.0, 0.0, 0.0
     x = q[XW] - level * q[X] - gain * q[RX] - u * q[XX] - v * q[XY]
     y = q[YW] - level * q[Y] - gain * q[RY] - u * q[XY] - v * q[YY]
-    alike_x, alike_y = power * q[XX], power * q[YY]
-    return x * x / alike_x if alike_x > 0.0 else 1.0, y * y / alike_y if alike_y > 0.0 else 1.0
+    return x / np.sqrt(xx), y / np.sqrt(yy), np.sqrt(q[XX] / power), np.sqrt(q[YY] / power), q[XY] / power

@@ -27,7 +27,7 @@ POOL = (0.35, 0.5)
 DOUBT = 1.5
 """What is left is believed as far as its power exceeds this many times that of noise."""
 
-COLOUR = (1.0, 1.25)
+COLOUR = (1.5, 1.75)
 """Width and radius of the Gaussian within which noise is compared with white noise, in smallest chips."""
 
 BENT = 1.25
@@ -112,7 +112,7 @@ def unbend(sums: np.ndarray, layout: Layout, field: np.ndarray, chosen: np.ndarr
     followed = _smoothed(own, together, bells[0])
     followed = np.where(np.isnan(followed), np.nan_to_num(field), followed)
     around = _smoothed(squared, together, bells[0])
-    colour = _colour(layout, chips.chosen, solved[10:12])
+    colour = _colour(layout, chips.chosen, noise.held[0], np.where(together, followed - own, 0.0), solved[10:])
     variance, scale = noise.held[0] * around * colour, np.maximum(squared, LEAST_SHARE * np.nan_to_num(around, nan=1.0)).sum(0)
     squared *= colour
     for k, seen in enumerate(noise.seen, 1):
@@ -141,19 +141,22 @@ def _believe(power: np.ndarray, seen: float) -> np.ndarray:
     return np.asarray(np.clip(1.0 - DOUBT * seen / np.where(total > 0.0, total, np.inf), 0.0, 1.0) * (total > 0.0))
 
 
-def _colour(layout: Layout, chosen: np.ndarray, found: np.ndarray) -> np.ndarray:
+def _colour(layout: Layout, chosen: np.ndarray, held: float, moved: np.ndarray, found: np.ndarray) -> np.ndarray:
     """Return by how much noise moves solutions more than white noise of its power, as what changes on the ground does; at least 1.
 
-    What the fits leave of single blocks says so (White 1980): of each component, float64 (2, row, column).
+    What is left of single blocks says so (White 1980), where the mean of the neighbourhood is believed, ``moved`` px from the solution:
+    of each component, float64 (2, row, column).
     """
-    side, smallest = layout.side, int(layout.counts[0]) * layout.side
+    side, smallest, known = layout.side, int(layout.counts[0]) * layout.side, chosen >= 0
     weights = bell(COLOUR[0] * smallest / (layout.step * side), -int(-COLOUR[1] * smallest // (layout.step * side)))
-    # A fit takes from the noise of a block as much as its share of the chip.
-    whole = layout.counts.astype(float) ** 2
-    more, known = (whole / (whole - 1.0))[np.maximum(chosen, 0)], chosen >= 0
-    power = np.nan_to_num(_smoothed(np.where(known, found * more, 0.0), known, weights), nan=1.0)
+    own, by, cross = found[:2], found[2:4], found[4]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        left = own + moved * by + np.where(by > 0.0, moved[::-1] * cross / by, 0.0)
+    # The mean has taken its share of the noise of the block.
+    more = (1.0 / (1.0 - held / layout.counts.astype(float) ** 2))[np.maximum(chosen, 0)]
+    power = np.nan_to_num(_smoothed(np.where(known, np.square(left) * more, 0.0), known, weights), nan=1.0)
     beyond, chance = np.maximum(power - 1.0, 0.0), 2.0 * np.square(power) * (np.square(weights).sum() / weights.sum() ** 2) ** 2
-    return np.asarray(1.0 + beyond * np.clip(1.0 - DOUBT * chance / np.where(beyond > 0.0, np.square(beyond), np.inf), 0.0, 1.0))
+    return np.asarray(1.0 + beyond * np.clip(1.0 - chance / np.where(beyond > 0.0, np.square(beyond), np.inf), 0.0, 1.0))
 
 
 def _weigh(sums: np.ndarray, layout: Layout, chosen: np.ndarray, solved: np.ndarray) -> Chips:
