@@ -126,3 +126,12 @@ def test_where_a_chip_is_settled_what_is_larger_than_the_next_is_not_searched() 
     assert not confirms[0].any()
     some[confirms, 3] = every[confirms, 3]
     np.testing.assert_array_equal(some[~out], every[~out])
+
+
+def test_gaps_that_only_chips_left_out_would_see_do_not_matter() -> None:
+    pixels = np.random.default_rng(5).normal(size=(200, 200)).astype(np.float32)
+    pixels[70:74, 98:102] = np.nan
+    matcher = NCC(chip_sizes=(16, 32, 64), spacing=64, search_radius=6, subpixel="parabola")
+    node = np.array([100])
+    found = matcher.measure(pixels, np.roll(pixels, 2, 1), node, node, Prior())
+    assert abs(found[0, 0, 0] - 2.0) < 0.1 and abs(found[1, 0, 0]) < 0.1 and found[6, 0, 0] == 16

@@ -156,7 +156,8 @@ def test_noise_that_is_drawn_together_is_shared_farther() -> None:
 @pytest.mark.parametrize(("power", "least", "most"), [(1.0, 1.0, 1.15), (4.0, 3.0, 5.0)])
 def test_noise_like_the_ground_counts_as_far_as_it_is_more_than_chance(power: float, least: float, most: float) -> None:
     layout = lay_out((32,), 8, 0, 40, 40)
-    found = power * np.square(np.random.default_rng(2).normal(size=(2, 40, 40)))
-    colour = module._colour(layout, np.zeros((40, 40), np.int8), found)
+    found, moved = np.zeros((5, 40, 40)), np.zeros((2, 40, 40))
+    found[:2] = np.sqrt(power) * np.random.default_rng(2).normal(size=(2, 40, 40))
+    colour = module._colour(layout, np.zeros((40, 40), np.int8), 0.4, moved, found)
     assert colour.min() >= 1.0
     assert least <= colour.mean() <= most

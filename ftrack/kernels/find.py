@@ -145,6 +145,8 @@ def search(
         some = sought.mode > 0
         leave_out(found, (0, 0), limits, some)
         sought.mode[~some] = 0
+        if not (sought.mode >= MASKED).any():
+            return
         copy_gaps(tile, sought)
         for cell, union in cells:
             measure_cell(tile, sought, cell, union, tables, result, (MASKED, GAPPY))

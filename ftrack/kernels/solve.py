@@ -108,7 +108,8 @@ def solve_chip(q, block, centre, found):
     correlation = np.sqrt(min(max(1.0 - left / ww, 0.0), 1.0))
     u, v = (c * e - b * f) / determinant, (a * f - b * e) / determinant
     own = steady - u * along - v * down
-    found[10], found[11], found[12], found[13], found[14] = _left_of(block, (w - own * r - u * x - v * y, own, u, v), left * each)
+    fit = (w - own * r - u * x - v * y, own, u, v)
+    found[10], found[11], found[12], found[13], found[14] = _left_of(block, fit, left * each, 2.0 * gain / (1.0 + gain))
     variance = (1.0 - correlation) * rr * each
     noise = 0.5 * variance * NOISE_IN_DERIVATIVE
     a, c = max(a - noise * n, LEAST_SHARE * a), max(c - noise * n, LEAST_SHARE * c)
@@ -135,12 +136,12 @@ def solve_chip(q, block, centre, found):
 
 
 @inner
-def _left_of(q, fit, power):
-    """Return what a fit leaves of a block along the gradients; see ``FIELDS``."""
+def _left_of(q, fit, power, steps):
+    """Return what a fit leaves of a block along the gradients, see ``FIELDS``; a pixel of displacement is ``steps`` gradients."""
     level, gain, u, v = fit
     xx, yy = power * q[XX], power * q[YY]
     if not (xx > 0.0 and yy > 0.0):
         return 1.0, 1.0, 0.0, 0.0, 0.0
     x = q[XW] - level * q[X] - gain * q[RX] - u * q[XX] - v * q[XY]
     y = q[YW] - level * q[Y] - gain * q[RY] - u * q[XY] - v * q[YY]
-    return x / np.sqrt(xx), y / np.sqrt(yy), np.sqrt(q[XX] / power), np.sqrt(q[YY] / power), q[XY] / power
+    return x / np.sqrt(xx), y / np.sqrt(yy), steps * np.sqrt(q[XX] / power), steps * np.sqrt(q[YY] / power), steps * steps * q[XY] / power
