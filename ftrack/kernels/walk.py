@@ -41,8 +41,7 @@ def measure_squares(tile: Tile, search: Search, cell: Cell, union: np.ndarray, t
         rows, columns = (np.flatnonzero(chosen.any(axis)) for axis in (1, 0))
         edges = (int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
         its_cell = (cell[0] + edges[0], cell[0] + edges[1], cell[2] + edges[2], cell[2] + edges[3])
-        windows = span.swapaxes(0, 1)[:, chosen]
-        its_union = np.array([windows[0].min(), windows[1].max(), windows[2].min(), windows[3].max()])
+        its_union = np.array([(np.min, np.max)[k % 2](span[:, k][chosen]) for k in range(4)])
         _measure_part(tile, search, (its_cell, its_union, chosen[edges[0] : edges[1], edges[2] : edges[3]]), tables, result)
 
 
@@ -57,7 +56,7 @@ def _parts_of(span: np.ndarray, some: np.ndarray) -> list[np.ndarray]:
     first = int(top[some].min())
     y, x = (top - (first - first % 2)) // down, (left - left[some].min()) // across
     kind = y * (int(x[some].max()) + 1) + x
-    kinds = np.unique(kind[some])
+    kinds = np.flatnonzero(np.bincount(kind[some]))
     return [some & (kind == k) for k in kinds] if kinds.size <= MOST else [some]
 
 
