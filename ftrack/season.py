@@ -150,16 +150,9 @@ def _places(shape: tuple[int, ...], stored: Any) -> tuple[int, ...]:
 
 def _fit_block(*arrays: np.ndarray, names: tuple[str, ...], model: Model, max_days: float | str, filled: bool) -> np.ndarray:
     """Fit the places of one block; see `fit_places`."""
-    given = dict(zip(names, arrays, strict=True))
-    shape = given["vx"].shape
-    flat = {name: np.asarray(values).reshape(shape[0], -1) for name, values in given.items()}
-    usable = np.isfinite(flat["vx"]) & np.isfinite(flat["vy"])
-    if "status" in flat:
-        usable &= flat["status"] <= (Status.FILLED if filled else Status.MEASURED)
-    vx, vy = (np.where(usable, flat[name], np.nan).astype(np.float32) for name in ("vx", "vy"))
-    unknown = np.full((shape[0], 1), np.nan, np.float32)
-    errors = flat.get("vx_error", unknown).astype(np.float32), flat.get("vy_error", unknown).astype(np.float32)
-    return fit_places(vx, vy, errors, model, max_days).reshape(len(RESULTS), *shape[1:])
+    flat = {name: np.asarray(values).reshape(len(values), -1) for name, values in zip(names, arrays, strict=True)}
+    worst = int(Status.FILLED if filled else Status.MEASURED)
+    return fit_places(flat, model, max_days, worst).reshape(len(RESULTS), *arrays[0].shape[1:])
 
 
 def _described(made: Any, whole: xr.DataArray, attrs: dict[str, Any]) -> xr.Dataset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import IntFlag
 from typing import Any, NamedTuple
 
@@ -33,7 +34,7 @@ ALIKE = 50.0
 FAINT = 2.0
 """Errors below which an amplitude has no day of maximum."""
 
-VALUES = 65_536
+VALUES = 131_072
 """Vectors that are solved at once, so that they stay near."""
 
 RESULTS = (
@@ -136,32 +137,38 @@ def model_of(first: np.ndarray, second: np.ndarray, images: np.ndarray, at: floa
     return Model(design, products, years, days, parts, ends, shared, float(half), at - float(centre))
 
 
-def fit_places(vx: np.ndarray, vy: np.ndarray, errors: tuple[np.ndarray, np.ndarray], model: Model, max_days: float | str) -> np.ndarray:
+def fit_places(given: Mapping[str, np.ndarray], model: Model, max_days: float | str, worst: int) -> np.ndarray:
     """Fit mean, trend and season at some places.
 
     Parameters
     ----------
-    vx, vy : float32 (pairs, places)
-        m/yr; NaN in both where there is no vector.
-    errors : two float32 (pairs, places) or (pairs, 1)
-        Of the components.
+    given : mapping of str to array (pairs, places), or (pairs, 1) if the same everywhere
+        ``vx``, ``vy`` (m/yr; NaN where there is no vector), and ``vx_error``, ``vy_error`` and ``status`` if they are known.
     model : Model
     max_days : float or str
         Longest baseline, or ``auto``.
+    worst : int
+        Highest status of vectors that are used.
 
     Returns
     -------
     float32 (15, places)
         In the order of ``RESULTS``.
     """
-    found = np.full((len(RESULTS), vx.shape[1]), np.nan, np.float32)
+    count = given["vx"].shape[1]
+    found = np.full((len(RESULTS), count), np.nan, np.float32)
     found[[RESULTS.index("count"), RESULTS.index("fit_flag")]] = np.array([[0], [int(Lack.FEW_VECTORS)]])
-    known = np.flatnonzero(np.isfinite(vx).any(axis=0))
-    step = max(1, VALUES // max(1, len(vx)))
-    for here in (known[start : start + step] for start in range(0, known.size, step)):
-        given = [np.ascontiguousarray(part[:, here].T) for part in (vx, vy)]
-        stated = [np.ascontiguousarray((part if part.shape[1] == 1 else part[:, here]).T) for part in errors]
-        found[:, here] = _fit(given, stated, model, max_days)
+    step = max(1, VALUES // max(1, len(model.days)))
+    for here in (slice(start, min(start + step, count)) for start in range(0, count, step)):
+        some = {name: np.ascontiguousarray((part if part.shape[1] == 1 else part[:, here]).T) for name, part in given.items()}
+        usable = np.isfinite(some["vx"]) & np.isfinite(some["vy"])
+        if "status" in some:
+            usable &= some["status"] <= worst
+        places = np.flatnonzero(usable.any(axis=1))
+        if places.size:
+            every = places.size == len(usable)
+            part = {name: (values if every or len(values) == 1 else values[places]) for name, values in some.items()}
+            found[:, here.start + places] = _fit(part, usable[places], model, max_days)
     return found
 
 
@@ -182,11 +189,13 @@ class _Solution(NamedTuple):
     left: np.ndarray
 
 
-def _fit(given: list[np.ndarray], stated: list[np.ndarray], model: Model, max_days: float | str) -> np.ndarray:
+def _fit(given: Mapping[str, np.ndarray], usable: np.ndarray, model: Model, max_days: float | str) -> np.ndarray:
     """Return the ``RESULTS`` of a few places, all of them with vectors."""
-    known = np.isfinite(given[0])
-    kept = known & (model.days < longest_of(given[0], given[1], model.days, max_days)[:, None])
-    parts = [_component(value, error, kept) for value, error in zip(given, stated, strict=True)]
+    vx, vy = (np.where(usable, given[name], np.nan).astype(np.float32, copy=False) for name in ("vx", "vy"))
+    kept = usable & (model.days < longest_of(vx, vy, model.days, max_days)[:, None])
+    unknown = np.full((1, len(model.days)), np.nan, np.float32)
+    errors = (given.get(name, unknown).astype(np.float32, copy=False) for name in ("vx_error", "vy_error"))
+    parts = [_component(value, error, kept) for value, error in zip((vx, vy), errors, strict=True)]
     trust = _least([trust_of(np.abs(part.value), kept, 1e-6) for part in parts], kept)
     columns, lack = _told(trust > 0, model)
     for _ in range(ROUNDS):
@@ -199,7 +208,7 @@ def _fit(given: list[np.ndarray], stated: list[np.ndarray], model: Model, max_da
     lack |= np.where(np.maximum(*(one.alike for one in solved)) > ALIKE, int(Lack.NOT_TOLD_APART), 0)
     middle = [one.parameters + part.centre[:, None] * [1, 0, 0, 0] for one, part in zip(solved, parts, strict=True)]
     count = (trust > 0).sum(axis=1)
-    return np.stack([*_along_flow(middle, covariance, lack, model), count, 100 * (1 - count / known.sum(axis=1)), lack])
+    return np.stack([*_along_flow(middle, covariance, lack, model), count, 100 * (1 - count / usable.sum(axis=1)), lack])
 
 
 def _component(value: np.ndarray, error: np.ndarray, kept: np.ndarray) -> _Component:

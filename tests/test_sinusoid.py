@@ -18,8 +18,8 @@ def model_at(middles: np.ndarray, days: float | np.ndarray = 16.0, at: float | N
 def fit(model: Model, speed: np.ndarray, error: float = 1.0) -> dict[str, float]:
     """Fit ice that flows to the east."""
     vx = np.asarray(speed, np.float32)[:, None]
-    errors = np.full_like(vx, error), np.full_like(vx, error)
-    return dict(zip(RESULTS, fit_places(vx, 0 * vx, errors, model, "auto")[:, 0].tolist(), strict=True))
+    given = {"vx": vx, "vy": 0 * vx, "vx_error": np.full_like(vx, error), "vy_error": np.full_like(vx, error)}
+    return dict(zip(RESULTS, fit_places(given, model, "auto", 0)[:, 0].tolist(), strict=True))
 
 
 def test_a_row_is_the_mean_over_the_days_of_the_pair() -> None:
