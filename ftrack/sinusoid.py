@@ -37,6 +37,9 @@ FAINT = 2.0
 VALUES = 131_072
 """Vectors that are solved at once, so that they stay near."""
 
+PIECE, LONGEST = 200_000, 4_096
+"""Multiplications, and pairs, in a piece of a matrix product."""
+
 RESULTS = (
     "v", "v_error", "vx", "vx_error", "vy", "vy_error", "dv_dt", "dv_dt_error", "v_amp", "v_amp_error", "v_phase", "v_phase_error",
     "count", "outlier_percent", "fit_flag",
@@ -172,6 +175,17 @@ def fit_places(given: Mapping[str, np.ndarray], model: Model, max_days: float | 
     return found
 
 
+def _times(values: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Return the matrix product, in pieces that BLAS does not share out among threads: those are taken by other places."""
+    made = np.zeros((len(values), matrix.shape[1]), np.float32)
+    length = min(LONGEST, len(matrix))
+    step = max(2, PIECE // (length * matrix.shape[1]))
+    for row in range(0, len(values), step):
+        for at in range(0, len(matrix), length):
+            made[row : row + step] += values[row : row + step, at : at + length] @ matrix[at : at + length]
+    return made
+
+
 class _Component(NamedTuple):
     """One component at some places, (places, pairs): less its median, 0 where there is no vector; ``weight`` is 1 / variance."""
 
@@ -226,7 +240,7 @@ def _least(trusts: list[np.ndarray], kept: np.ndarray) -> np.ndarray:
 def _told(used: np.ndarray, model: Model) -> tuple[np.ndarray, np.ndarray]:
     """Return which parameters the vectors of each place can bear, ``(places, 4)``, and what they lack, ``(places,)``."""
     count, ones = used.sum(axis=1), used.astype(np.float32)
-    parts = ones @ model.parts
+    parts = _times(ones, model.parts)
     images = np.count_nonzero(abs(model.images).T @ ones.T, axis=0)
     years = np.where(used, model.years, -np.inf).max(axis=1) - np.where(used, model.years, np.inf).min(axis=1)
     empty = parts[:, :PARTS] == 0
@@ -248,14 +262,14 @@ def _told(used: np.ndarray, model: Model) -> tuple[np.ndarray, np.ndarray]:
 def _solve(part: _Component, trust: np.ndarray, columns: np.ndarray, model: Model) -> _Solution:
     weight = part.weight * trust
     both = columns[:, :, None] & columns[:, None, :]
-    normal = np.where(both, (weight @ model.products).reshape(-1, 4, 4).astype(np.float64), np.eye(4))
+    normal = np.where(both, _times(weight, model.products).reshape(-1, 4, 4).astype(np.float64), np.eye(4))
     size = np.sqrt(np.maximum(np.diagonal(normal, axis1=1, axis2=2), 1e-30))
     scale = size[:, :, None] * size[:, None, :]
     inverse = np.where(both, np.linalg.inv(normal / scale + 1e-9 * np.eye(4)) / scale, 0.0)
     alone = np.diagonal(normal, axis1=1, axis2=2) - normal[:, 0] ** 2 / size[:, :1] ** 2
     alike = np.where(columns, np.diagonal(inverse, axis1=1, axis2=2) * alone, 0.0)[:, 1:].max(axis=1)
-    parameters = np.einsum("pij,pj->pi", inverse, (weight * part.value) @ model.design)
-    left = (part.value - parameters.astype(np.float32) @ model.design.T) * np.sqrt(part.weight)
+    parameters = np.einsum("pij,pj->pi", inverse, _times(weight * part.value, model.design))
+    left = (part.value - _times(parameters.astype(np.float32), model.design.T)) * np.sqrt(part.weight)
     return _Solution(parameters, inverse, alike, left)
 
 
@@ -277,7 +291,7 @@ def _covariance(part: _Component, one: _Solution, trust: np.ndarray, columns: np
     scale = np.maximum((trust * one.left**2).sum(axis=1) / free, 1.0)
     weight = trust * np.sqrt(part.weight)
     at_images = (model.shared.T @ weight.T).reshape(-1, 4, len(trust))
-    own = (weight**2 @ model.products).reshape(-1, 4, 4)
+    own = _times(weight**2, model.products).reshape(-1, 4, 4)
     together = np.einsum("kip,kjp->pij", at_images, at_images)
     middle = (1 - 2 * shared)[:, None, None] * own + shared[:, None, None] * together
     covariance: np.ndarray = scale[:, None, None] * (one.inverse @ middle @ one.inverse)
