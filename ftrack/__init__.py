@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from ftrack.synthetic import ArchiveSettings, simulate_archive
     from ftrack.velocity import to_velocity
     from ftrack.verify import verify_cube
-    from ftrack.view import plot_network, plot_profile, plot_quality, plot_scenes, plot_series, plot_surface, plot_velocity
+    from ftrack.view import plot_network, plot_profile, plot_quality, plot_scenes, plot_season, plot_series, plot_surface, plot_velocity
     from ftrack.view.panel import Panel, PanelLimits
 
 __version__ = "0.1.0"
@@ -110,6 +110,7 @@ __all__ = [
     "plot_profile",
     "plot_quality",
     "plot_scenes",
+    "plot_season",
     "plot_series",
     "plot_surface",
     "plot_velocity",
@@ -166,7 +167,7 @@ _EXPORTS = {
     "synthetic": ("ArchiveSettings", "simulate_archive"),
     "velocity": ("to_velocity",),
     "verify": ("verify_cube",),
-    "view": ("plot_network", "plot_profile", "plot_quality", "plot_scenes", "plot_series", "plot_surface", "plot_velocity"),
+    "view": ("plot_network", "plot_profile", "plot_quality", "plot_scenes", "plot_season", "plot_series", "plot_surface", "plot_velocity"),
     "view.panel": ("Panel", "PanelLimits"),
 }
 """What every module gives to the package. It is imported when it is first asked for: all of them together take seconds."""

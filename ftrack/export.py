@@ -22,7 +22,10 @@ from ftrack.settings import nearest
 
 VELOCITIES = ("v", "v_error", "vx", "vx_error", "vy", "vy_error")
 EXTRA = ("count", "status", "acquisition_date_img1", "acquisition_date_img2", "image_id_img1", "image_id_img2")
-BANDS = ("vx", "vy", "v", "vx_error", "vy_error", "v_error", "count")
+BANDS: tuple[str, ...] = ("vx", "vy", "v", "vx_error", "vy_error", "v_error", "count")
+SEASON = (*BANDS, "dv_dt", "dv_dt_error", "v_amp", "v_amp_error", "v_phase", "v_phase_error", "outlier_percent", "fit_flag")
+"""Bands of a map of what `ftrack.seasonal_fit` has found."""
+
 KEPT = ("title", "run_id", "author", "institution", "source", "references", "url")
 """Attributes of a cube that go into the tags of its maps."""
 
@@ -106,12 +109,13 @@ def _classic(data: xr.Dataset) -> xr.Dataset:
 def write_map(cube: xr.Dataset, path: str | Path, pair: int | str | Any | None = None, *, dates: Any = None, filled: bool = False) -> Path:
     """Write the velocity of a pair, or the median over pairs, as a cloud-optimised GeoTIFF and return its path.
 
-    The bands are ``vx``, ``vy``, ``v``, their errors (m/yr) and ``count``, float32 with NaN where there is nothing.
+    The bands are ``vx``, ``vy``, ``v``, their errors (m/yr) and ``count``, float32 with NaN where there is nothing; of what
+    `ftrack.seasonal_fit` has found, trend, season and their errors follow.
 
     Parameters
     ----------
     cube : Dataset
-        A cube or a single map with a CRS.
+        A cube, a single map, or what `ftrack.seasonal_fit` has found, with a CRS.
     path : str or path
         The ``.tif``.
     pair, dates, filled
@@ -125,9 +129,14 @@ def write_map(cube: xr.Dataset, path: str | Path, pair: int | str | Any | None =
     path = Path(path)
     if path.suffix.lower() not in (".tif", ".tiff"):
         raise Stop(f"{path.name}: a map is written as .tif")
-    grid, shown = grid_of(cube), velocity_of(cube, pair, dates=dates, filled=filled)
+    grid, bands = grid_of(cube), BANDS
+    if "v_amp" in cube:
+        bands, told = SEASON, f"mean, trend and season of {cube.attrs['pairs']} pairs, mean of {cube.attrs['reference_date']}"
+        shown = cube[list(SEASON)].load().assign_attrs(shown=told)
+    else:
+        shown = velocity_of(cube, pair, dates=dates, filled=filled)
     profile = {
-        "driver": "GTiff", "dtype": "float32", "nodata": np.nan, "count": len(BANDS), "height": grid.height, "width": grid.width,
+        "driver": "GTiff", "dtype": "float32", "nodata": np.nan, "count": len(bands), "height": grid.height, "width": grid.width,
         "crs": grid.crs, "transform": grid.transform, "tiled": True, "BIGTIFF": "IF_SAFER",
     }  # fmt: skip
     tags = {name: str(cube.attrs[name]) for name in KEPT if cube.attrs.get(name)}
@@ -135,11 +144,12 @@ def write_map(cube: xr.Dataset, path: str | Path, pair: int | str | Any | None =
         plain = Path(folder) / "plain.tif"
         with rasterio.open(plain, "w", **profile) as made:
             made.update_tags(**tags, shown=shown.attrs["shown"], units="meter/year", map_scale_corrected="1", velocity_frame="ground")
-            for number, name in enumerate(BANDS, 1):
+            for number, name in enumerate(bands, 1):
+                units = "1" if name == "count" else shown[name].attrs.get("units", "meter/year")
                 made.write(shown[name].values.astype(np.float32), number)
                 made.set_band_description(number, name)
-                made.set_band_unit(number, "1" if name == "count" else "meter/year")
-                made.update_tags(number, units="1" if name == "count" else "meter/year")
+                made.set_band_unit(number, units)
+                made.update_tags(number, units=units)
         # An overview of means of speeds would be faster than the ice.
         rasterio.shutil.copy(plain, new, driver="COG", COMPRESS="DEFLATE", PREDICTOR="YES", BLOCKSIZE=BLOCK, OVERVIEW_RESAMPLING="NEAREST")
     return path

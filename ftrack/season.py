@@ -73,7 +73,7 @@ def seasonal_fit(
         - no trend where the middles of pairs span less than two years;
         - no season where they span less than a year, with fewer than 30 vectors of under 270 days, or where a third of the year is
           without one of these;
-        - no day of the maximum where the amplitude is below twice its error.
+        - no day of the maximum where the amplitude is below three of its errors.
 
     Raises
     ------
@@ -98,6 +98,13 @@ def seasonal_fit(
     made = _lazily(arrays, model, max_days, filled)
     attrs = {name: data.attrs[name] for name in KEPT if name in data.attrs}
     return _described(made, whole, {**attrs, "Conventions": "CF-1.11", "reference_date": told, "pairs": data.sizes["mid_date"]})
+
+
+def lacking(fit: xr.Dataset) -> dict[str, float]:
+    """Return what is not told of some places, in words, and the share of places of which it is not, largest first."""
+    flags = fit["fit_flag"].values
+    shares = {told: float(np.mean((flags & int(flag)) > 0)) for flag, told in LACKS.items()}
+    return {told: share for told, share in sorted(shares.items(), key=lambda row: -row[1]) if share > 0}
 
 
 def _model_of(data: xr.Dataset, at: Any) -> tuple[Model, str]:

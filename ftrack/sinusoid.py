@@ -31,7 +31,7 @@ PARTS, GAP = 12, 4
 ALIKE = 50.0
 """By how much the variance of trend or season may be larger than if it were told apart from everything else."""
 
-FAINT = 2.0
+FAINT = 3.0
 """Errors below which an amplitude has no day of maximum."""
 
 VALUES = 131_072

@@ -18,10 +18,11 @@ from typer.testing import CliRunner
 
 from ftrack.cli import app
 from ftrack.errors import Stop
-from ftrack.export import BANDS, series_table, write_map, write_series
+from ftrack.export import BANDS, SEASON, series_table, write_map, write_series
 from ftrack.grid import Grid
 from ftrack.itslive import open_itslive
 from ftrack.schema import Status
+from ftrack.season import seasonal_fit
 from ftrack.series import point_series, profile
 
 
@@ -115,6 +116,18 @@ def test_a_map_of_a_pair_or_of_a_span(tmp_path: Path) -> None:
         assert made.tags()["shown"] == "median of 2 pairs" and made.shape == (GRID.height, GRID.width)
 
 
+def test_a_map_of_the_season_has_trend_and_season_as_bands(tmp_path: Path) -> None:
+    fit = seasonal_fit(make_cube()).assign_attrs(title="Jakobshavn")
+    fit["v_amp"][:] = 12.5
+    with rasterio.open(write_map(fit, tmp_path / "season.tif")) as made:
+        assert made.descriptions == SEASON and made.tags()["title"] == "Jakobshavn" and made.crs.to_epsg() == 3413
+        units = dict(zip(made.descriptions, made.units, strict=True))
+        assert units["v_phase"] == "day of year" and units["dv_dt"] == "meter/year^2" and units["v_amp_error"] == "meter/year"
+        assert (made.read(1 + SEASON.index("v_amp")) == 12.5).all() and np.isnan(made.read(1 + SEASON.index("dv_dt"))).all()
+        assert made.tags()["shown"].startswith("mean, trend and season of 5 pairs, mean of 2020-")
+        np.testing.assert_array_equal(made.read(1), fit["vx"])
+
+
 def test_the_command_line_writes_maps_series_and_profiles(tmp_path: Path) -> None:
     cube, place = make_cube(), tmp_path / "cube.zarr"
     cube.rename(spatial_ref="mapping").to_zarr(place, zarr_format=3, consolidated=True)
@@ -127,5 +140,7 @@ def test_the_command_line_writes_maps_series_and_profiles(tmp_path: Path) -> Non
     assert list(pd.read_csv(files[1])["vy [m/yr]"]) == [4.0] * 5
     assert CliRunner().invoke(app, ["export", str(place), files[2], "--line", str(tmp_path / "line.gpkg")]).exit_code == 0
     assert len(pd.read_csv(files[2])) == 8 and Path(files[0]).exists()
+    told = CliRunner().invoke(app, ["export", str(place), files[0], "--season"])
+    assert told.exit_code == 0 and "100 % of nodes: fewer than 30 vectors or 10 images: no trend, no season" in told.output
     refused = CliRunner().invoke(app, ["export", str(place), files[1]])
     assert refused.exit_code == 2 and "--point" in refused.output

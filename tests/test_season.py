@@ -13,7 +13,7 @@ from made_network import DAY, START, Glacier, make_network
 
 from ftrack.errors import Stop
 from ftrack.itslive import open_itslive
-from ftrack.season import seasonal_fit
+from ftrack.season import lacking, seasonal_fit
 from ftrack.sinusoid import Lack
 
 ICE = Glacier(season=150.0, trend=-20.0, day=160.0)
@@ -107,6 +107,7 @@ def test_what_is_not_measured_is_not_used() -> None:
     made = seasonal_fit(data.assign(vx=data["vx"].where(data["x"] != 1)))
     assert (made["fit_flag"][:, 1] == int(Lack.FEW_VECTORS)).all() and (made["count"][:, 1] == 0).all()
     assert made["v"][:, 1].isnull().all() and made["v"][:, 0].notnull().all()
+    assert lacking(made)["fewer than 5 vectors: nothing"] == pytest.approx(0.2)
     filled = data.assign(status=xr.ones_like(data["vx"], np.uint8))
     assert (seasonal_fit(filled)["count"] == 0).all() and (seasonal_fit(filled, filled=True)["count"] > 290).all()
 

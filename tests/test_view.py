@@ -22,6 +22,7 @@ from ftrack.errors import Stop
 from ftrack.grid import Grid, place
 from ftrack.means import pair_index
 from ftrack.schema import STATUS_TEXT, Status
+from ftrack.season import seasonal_fit
 from ftrack.series import place_of, point_series, profile
 from ftrack.view.dates import as_dates, dress_dates
 from ftrack.view.frames import choose_frame, round_number, short_crs
@@ -333,6 +334,18 @@ def test_a_search_result_shows_tiles_cloud_and_scenes_without_cloud() -> None:
         assert expected in words
     with pytest.raises(Stop, match="no scenes"):
         view.plot_scenes([])
+
+
+def test_the_season_is_drawn_as_four_maps(tmp_path: Path) -> None:
+    fit = seasonal_fit(make_cube())
+    words = texts(view.plot_season(fit))
+    assert words.count("not told by these pairs") == 3 and "6 pairs, mean of 2020-02-10" in words
+    known = fit.assign({name: xr.full_like(fit[name], value) for name, value in (("dv_dt", -30.0), ("v_amp", 90.0), ("v_phase", 200.0))})
+    figure = view.plot_season(known)
+    assert "not told" not in texts(figure) and "trend along the flow (m/yr²)" in texts(figure) and "Jul" in texts(figure)
+    picture_of(figure, tmp_path, "season")
+    with pytest.raises(Stop, match=r"give what ftrack\.seasonal_fit has found"):
+        view.plot_season(make_cube())
 
 
 def test_pictures_can_be_saved_and_pyplot_is_not_touched(tmp_path: Path) -> None:

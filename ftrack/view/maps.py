@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colorbar import Colorbar
 from matplotlib.colors import BoundaryNorm, Colormap, ListedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
@@ -130,10 +131,10 @@ def plot_quality(cube: xr.Dataset, pair: int | str | Any | None = None) -> Figur
     figure, axes = new_map(frame, sides=2)
     error, correlation, status = (frame.values[name] for name in ("v_error", "correlation", "status"))
     known = error[np.isfinite(error)]
-    _draw_panel(axes[0], frame, error, _Panel("error of the speed, one sigma (m/yr)", "magma", _ceiling(known, 98)))
-    _draw_panel(axes[1], frame, correlation, _Panel("correlation", "viridis", 1.0))
+    draw_panel(axes[0], frame, error, Panel("error of the speed, one sigma (m/yr)", "magma", ceiling_of(known, 98)))
+    draw_panel(axes[1], frame, correlation, Panel("correlation", "viridis", 1.0))
     if frame.pairs > 1:
-        _draw_panel(axes[2], frame, 100 * status, _Panel("pairs with a measured vector (%)", "viridis", 100.0))
+        draw_panel(axes[2], frame, 100 * status, Panel("pairs with a measured vector (%)", "viridis", 100.0))
     else:
         _draw_status(axes[2], frame, status)
     whole = cube["status"] if frame.pairs > 1 or "mid_date" not in cube.dims else cube["status"].isel(mid_date=pair_index(cube, pair))
@@ -143,14 +144,18 @@ def plot_quality(cube: xr.Dataset, pair: int | str | Any | None = None) -> Figur
     return figure
 
 
-class _Panel(NamedTuple):
+class Panel(NamedTuple):
+    """How one of several maps is drawn: its title, and the colours from the smallest to the largest value."""
+
     label: str
     colours: str
     largest: float
+    smallest: float = 0.0
 
 
-def _draw_panel(ax: Axes, frame: Frame, values: np.ndarray, panel: _Panel) -> None:
-    norm = Normalize(0.0, panel.largest)
+def draw_panel(ax: Axes, frame: Frame, values: np.ndarray, panel: Panel) -> Colorbar:
+    """Draw one of several maps, and return its colour bar."""
+    norm = Normalize(panel.smallest, panel.largest)
     image = ax.imshow(values, extent=frame.extent, origin="upper", cmap=_colours(panel.colours), norm=norm, interpolation="nearest")
     dress_map(ax, frame)
     known = values[np.isfinite(values)]
@@ -158,6 +163,7 @@ def _draw_panel(ax: Axes, frame: Frame, values: np.ndarray, panel: _Panel) -> No
     bar.locator = MaxNLocator(nbins=6)
     bar.update_ticks()
     ax.set_title(panel.label, fontsize="medium")
+    return bar
 
 
 def _draw_status(ax: Axes, frame: Frame, status: np.ndarray) -> None:
@@ -205,7 +211,7 @@ def _figure_of(ax: Axes) -> Figure:
     return figure
 
 
-def _ceiling(known: np.ndarray, percentile: float) -> float:
+def ceiling_of(known: np.ndarray, percentile: float) -> float:
     """Return a round number at or above a percentile, to end a colour bar on."""
     value = float(np.percentile(known, percentile)) if known.size else 0.0
     if value <= 0:
@@ -216,7 +222,7 @@ def _ceiling(known: np.ndarray, percentile: float) -> float:
 
 def _speed_scale(speed: np.ndarray, log: bool, limit: float | None) -> Normalize:
     known = speed[np.isfinite(speed)]
-    largest = _ceiling(known, 99.5) if limit is None else limit
+    largest = ceiling_of(known, 99.5) if limit is None else limit
     if largest <= 0:
         raise Stop(f"the limit of the colour bar is {limit}; give a speed above 0 m/yr")
     if not log:
