@@ -214,7 +214,7 @@ def write_log(folder: str, name: str, text: str) -> None:
 
 def read_logs(folder: str) -> dict[str, str]:
     """Return the parts of the log by name, the oldest first."""
-    names = sorted(name for name in _names(folder, "logs") if name.endswith(".txt"))
+    names = sorted(name for name in names_in(folder, "logs") if name.endswith(".txt"))
     return {name: (get(folder, f"logs/{name}") or b"").decode(errors="replace") for name in names}
 
 
@@ -234,14 +234,14 @@ def find_outputs(prefix: str, depth: int = 2) -> tuple[str, ...]:
     found: list[str] = []
     folders = [top]
     for _ in range(depth):
-        inside = [(folder, name.rstrip("/")) for folder in folders for name in sorted(_names(folder, ""))]
+        inside = [(folder, name.rstrip("/")) for folder in folders for name in sorted(names_in(folder, ""))]
         runs = [f"{folder}/{name}" for folder, name in inside if name.endswith(".run")]
         found += [run.removesuffix(".run") for run in runs if read_submission(run) is not None]
         folders = [f"{folder}/{name}" for folder, name in inside if "." not in name]
     return tuple(found)
 
 
-def _names(folder: str, below: str) -> list[str]:
+def names_in(folder: str, below: str) -> list[str]:
     """Return the names of what lies directly in a folder; none if it is not there."""
     store = store_at(folder, read_only=True)
 

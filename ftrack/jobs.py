@@ -39,8 +39,7 @@ from ftrack.jobfiles import (
 from ftrack.jobstatus import JobStatus, display_of, html_of, status_of, submission_of
 from ftrack.launch import start_here, start_there
 from ftrack.plan import Plan, make_plan, write_plan
-from ftrack.refuse import published_run
-from ftrack.store import put
+from ftrack.refuse import published_run, write_plan_of
 
 STOPPED = 30.0
 """Seconds that a driver may take to stop."""
@@ -226,11 +225,12 @@ def submit(workflow: Workflow | str | Path, changes: Sequence[str] = ()) -> Job:
     plan = make_plan(settings)
     output, folder = plan.workflow.output, plan.folder
     known = read_submission(folder)
-    if known is not None and known.run_id == plan.run_id:
-        job = Job(output, known)
-        if published_run(output) == plan.run_id or not job.status().ended:
+    if known is not None:
+        job, published = Job(output, known), published_run(output)
+        if known.run_id == plan.run_id and (published == plan.run_id or not job.status().ended):
             return job
-        job.stop_clusters(quiet=True)
+        if known.run_id == plan.run_id or published is None:
+            job.stop_clusters(quiet=True)
     cluster = plan.workflow.cluster
     submission = Submission(
         id=new_id(),
@@ -290,7 +290,7 @@ def _keep(submission: Submission, plan: Plan | None) -> Submission:
     if plan is not None:
         text, inputs = _portable(plan)
         if published_run(submission.output) != plan.run_id:
-            put(folder, "plan.json", text.encode())
+            write_plan_of(submission.output, folder, plan.run_id, text)
     kept = replace(submission, inputs=inputs)
     write_submission(folder, kept)
     return kept

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,16 +16,23 @@ from ftrack.config import Workflow
 from ftrack.errors import Stop
 from ftrack.forecast import SHARE, Forecast, worker_memory
 from ftrack.grid import Grid
+from ftrack.jobfiles import is_alive, names_in, read_beat, read_submission
 from ftrack.lattice import frames_of, outline_of
 from ftrack.pairs import Pair
 from ftrack.passes import group_images
 from ftrack.sources import Access
 from ftrack.stac import Scene
-from ftrack.store import ROOT, get
+from ftrack.store import ROOT, get, put
 from ftrack.workers import Workers
+
+log = logging.getLogger("ftrack")
 
 COMPRESSED = 0.5
 """Least share of its size that a cube with many vectors takes on disk."""
+
+
+BEFORE = frozenset({"plan.json", "job.json", "heartbeat.json", "cancel.json", "logs", "inputs"})
+"""What the folder of a run holds before anything of its cube is made."""
 
 
 def outlines_of(scenes: Sequence[Scene], asset: str, grid: Grid, access: Access | None = None) -> dict[str, shapely.Geometry]:
@@ -102,12 +110,33 @@ def refuse_other_output(output: str, folder: str, run_id: str, before: str | Non
         what += f", to which this one cannot append: {why}" if why else ""
         raise Stop(f"output: {output} holds {what}; choose another with --set output=PATH, or remove it and {folder}")
     if published is None and planned is not None and planned != run_id:
-        raise Stop(
-            f"output: {output} holds the unfinished cube of another plan ({planned or 'unreadable'}: other settings, scenes or pairs); "
-            f"choose another with --set output=PATH, or remove {output} and {folder}"
-        )
+        _refuse_begun(output, folder, planned or "unreadable")
     if published is None and planned is None and "://" not in output and _occupied(Path(output)):
         raise Stop(f"output: {output} is there already and is not a cube; choose another with --set output=PATH, or remove it")
+
+
+def _refuse_begun(output: str, folder: str, planned: str) -> None:
+    """Raise ``Stop`` if anything of another plan is made, or may be any moment; a plan of which nothing is may be replaced."""
+    other = f"another plan ({planned}: other settings, scenes or pairs)"
+    if names_in(output, "") or ("://" not in output and _occupied(Path(output))) or set(names_in(folder, "")) - BEFORE:
+        raise Stop(
+            f"output: {output} holds the unfinished cube of {other}; choose another with --set output=PATH, or remove {output} and {folder}"
+        )
+    job, beat = read_submission(folder), read_beat(folder)
+    waits = job is not None and (beat is None or beat.submission != job.id)
+    if waits or is_alive(folder, beat):
+        raise Stop(
+            f"output: a job of {other} {'waits to begin' if waits else 'is under way'}, and will write to {output}; choose another with "
+            f"--set output=PATH, or stop it with: ftrack cancel {output}"
+        )
+
+
+def write_plan_of(output: str, folder: str, run_id: str, text: str) -> None:
+    """Write the plan of a run, and say so if it takes the place of another of which nothing has been made."""
+    planned = planned_run(folder)
+    if planned not in (None, run_id) and published_run(output) is None:
+        log.warning("nothing was made yet of the plan that was here (%s); this one takes its place", planned or "unreadable")
+    put(folder, "plan.json", text.encode())
 
 
 def _occupied(path: Path) -> bool:

@@ -20,9 +20,8 @@ from ftrack.errors import FtrackError, Retry
 from ftrack.labels import images_of
 from ftrack.plan import Plan, write_plan
 from ftrack.records import Phase, Record, each_record, failure, remove, write_record
-from ftrack.refuse import published_run, refuse_other_output
+from ftrack.refuse import published_run, refuse_other_output, write_plan_of
 from ftrack.stable import stable_nodes
-from ftrack.store import put
 from ftrack.tally import Tally
 from ftrack.tasks import NO_FIT, Fit, Job, fit_tasks, job_of, layout_of, match_tasks, motion_of, read_fits, velocity_tasks, write_fits
 from ftrack.tiling import Block, Wave
@@ -207,8 +206,9 @@ def spec_of(plan: Plan) -> CubeSpec:
 def _prepare(plan: Plan, spec: CubeSpec) -> None:
     """Write the plan and the metadata of all arrays, but not the root of the cube."""
     part = len(plan.earlier)
-    keep_plan(plan.folder, plan.run_id)
-    put(plan.folder, "plan.json", write_plan(plan).encode())
+    if plan.earlier:
+        keep_plan(plan.folder, plan.run_id)
+    write_plan_of(plan.workflow.output, plan.folder, plan.run_id, write_plan(plan))
     create_motion(motion_of(plan.folder, part), spec)
     layout = layout_of(plan.folder, part)
     if layout is None:

@@ -205,6 +205,24 @@ def test_a_job_whose_driver_cannot_be_started_has_failed(listing: Path, tmp_path
             assert status.state == "failed" and "lives in threads" in status.reason
 
 
+def test_other_settings_take_the_place_of_a_plan_of_which_nothing_was_made(
+    listing: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    output = tmp_path / "cube.zarr"
+    with LocalCluster(n_workers=1, processes=False, dashboard_address=None) as threads, pytest.raises(Stop, match="lives in threads"):
+        submit(workflow_of(listing, output, kind="scheduler", address=threads.scheduler_address))
+    refused = open_job(output).submission
+    other = workflow_of(listing, output, kind="threads", threads=1, workers=None)
+    other = other.model_copy(update={"pairs": other.pairs.model_copy(update={"max_days": 11})})
+    with caplog.at_level("WARNING", "ftrack"):
+        job = submit(other)
+    assert f"nothing was made yet of the plan that was here ({refused.run_id})" in caplog.text
+    assert job.submission.run_id == make_plan(other).run_id != refused.run_id
+    assert job.wait(LONG_ENOUGH).state == "done" and open_cube(output).sizes["mid_date"] == len(make_plan(other).pairs)
+    with pytest.raises(Stop, match="finished cube of another run"):
+        submit(workflow_of(listing, output, kind="threads", threads=1, workers=None))
+
+
 def test_a_job_on_a_gateway_leaves_no_cluster_behind(listing: Path, reference: dict[str, str], tmp_path: Path) -> None:
     with gateway_server(tmp_path / "gateway"):
         workflow = workflow_of(listing, tmp_path / "cube.zarr", kind="gateway", workers=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from small_run import SHAPE, make_archive, make_workflow
 from ftrack.batches import IMAGES
 from ftrack.config import Workflow
 from ftrack.errors import Stop
+from ftrack.jobfiles import Beat, Submission, write_beat, write_submission
 from ftrack.plan import describe, make_plan, read_plan, write_plan
 from ftrack.scenes import find_scenes
 from ftrack.stable import StableSettings
@@ -170,9 +172,29 @@ def test_an_output_with_something_else_is_not_touched(workflow: Callable[..., Wo
     with pytest.raises(Stop, match=r"not a cube; choose another with --set output=PATH"):
         make_plan(workflow())
     shutil.rmtree(folder)
-    (tmp_path / "cube.zarr.run").mkdir()
+    (tmp_path / "cube.zarr.run" / "blocks").mkdir(parents=True)
     (tmp_path / "cube.zarr.run" / "plan.json").write_text(json.dumps({"run_id": "other"}))
     with pytest.raises(Stop, match=r"unfinished cube of another plan \(other.*--set output=PATH"):
+        make_plan(workflow())
+
+
+def test_a_plan_of_which_nothing_was_made_does_not_stand_in_the_way(workflow: Callable[..., Workflow], tmp_path: Path) -> None:
+    folder = tmp_path / "cube.zarr.run"
+    folder.mkdir()
+    (folder / "plan.json").write_text(json.dumps({"run_id": "other"}))
+    assert make_plan(workflow()).run_id != "other"
+    job = Submission(id="1", run_id="other", name="", output=str(tmp_path / "cube.zarr"), cluster={}, submitted="2020-01-01T00:00:00+00:00")
+    write_submission(str(folder), job)
+    with pytest.raises(Stop, match=r"a job of another plan \(other.* waits to begin, and will write to .*stop it with: ftrack cancel"):
+        make_plan(workflow())
+    write_beat(str(folder), Beat(driver="1", submission="1", time=time.time(), state="running"))
+    with pytest.raises(Stop, match=r"is under way, and will write to"):
+        make_plan(workflow())
+    write_beat(str(folder), Beat(driver="1", submission="1", time=time.time(), state="failed"))
+    assert make_plan(workflow()).run_id != "other"
+    (tmp_path / "cube.zarr").mkdir()
+    (tmp_path / "cube.zarr" / "vx").write_text("begun")
+    with pytest.raises(Stop, match="unfinished cube of another plan"):
         make_plan(workflow())
 
 
