@@ -139,9 +139,10 @@ def solve_chip(q, block, centre, found):
 def _left_of(q, fit, power, steps):
     """Return what a fit leaves of a block along the gradients, see ``FIELDS``; a pixel of displacement is ``steps`` gradients."""
     level, gain, u, v = fit
-    xx, yy = power * q[XX], power * q[YY]
-    if not (xx > 0.0 and yy > 0.0):
+    if not (power > 0.0 and q[XX] > 0.0 and q[YY] > 0.0):
         return 1.0, 1.0, 0.0, 0.0, 0.0
     x = q[XW] - level * q[X] - gain * q[RX] - u * q[XX] - v * q[XY]
     y = q[YW] - level * q[Y] - gain * q[RY] - u * q[XY] - v * q[YY]
-    return x / np.sqrt(xx), y / np.sqrt(yy), steps * np.sqrt(q[XX] / power), steps * np.sqrt(q[YY] / power), steps * steps * q[XY] / power
+    each = 1.0 / power
+    by_x, by_y = np.sqrt(q[XX] * each), np.sqrt(q[YY] * each)
+    return x * each / by_x, y * each / by_y, steps * by_x, steps * by_y, steps * steps * q[XY] * each
