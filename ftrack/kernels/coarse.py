@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from ftrack.kernels.boxes import FAINTEST
-from ftrack.kernels.coarse_sums import make_columns, make_rows
+from ftrack.kernels.coarse_sums import find_highest, find_second, make_columns, make_rows
 from ftrack.kernels.compiled import filling, inner, shared
 from ftrack.kernels.lanes import LANES
 
@@ -170,12 +170,12 @@ def _sum_columns(a, b, places, side, rows, pitch, size, out, at):
 
 
 @shared
-def _sum_row(side, sums, at, scale, scale_at, inverse, inverse_at, size, out, out_at):
+def _sum_row(side, sums, at, scale, scale_at, inverse, inverse_at, size, out, out_at, apart):
     """Sum these sums from block to block of every chip of a row."""
     if side == 1:
-        _rows_1(sums, at, scale, scale_at, inverse, inverse_at, size, out, out_at)
+        _rows_1(sums, at, scale, scale_at, inverse, inverse_at, size, out, out_at, apart)
     else:
-        _rows_2(sums, at, scale, scale_at, inverse, inverse_at, size, out, out_at)
+        _rows_2(sums, at, scale, scale_at, inverse, inverse_at, size, out, out_at, apart)
 
 
 def find_coarse(
@@ -224,9 +224,9 @@ def find_coarse(
         (spacing * spacing, c_rows * c_pitch),
         (most, lanes),
     )
-    planes, surface = tuple(_aligned(shape) for shape in shapes), _aligned((most, down * across, lanes))
+    planes, surface = tuple(_aligned(shape) for shape in shapes), _aligned((most, lanes // LANES, down * across, LANES))
     lines = _aligned(((blocks + count) * pitch + LANES,)), np.zeros(pitch, np.float32), np.ones(pitch, np.float32)
-    best = np.zeros((2, lanes), np.float32), np.zeros((3, lanes), np.int32)
+    best = (np.zeros(lanes, np.float32), np.zeros(lanes, np.float32)), (np.zeros(lanes, np.int32), np.zeros(2 * lanes, np.int32))
     places = np.zeros((2, side * side), np.int64), np.zeros(down + side, np.int64), np.zeros(across + side, np.int64)
     rooms = (planes, surface, lines, places, best)
     _find_in(images, inverses, (spacing, side, far), cell, union, span, alike, (most, blocks, below, c_rows, c_pitch, pitch), rooms, found)
@@ -274,13 +274,13 @@ def _find_in(images, inverses, distances, cell, union, span, alike, sizes, rooms
             _sum_columns(flat_a, flat_b, places, side, high, pitch, size, sums, begin)
             scale_at = (dy % spacing * spacing + dx % spacing) * c.shape[1] + dy // spacing * c_pitch + dx // spacing
             for n in range(rows):
-                at, inverse_at, out_at = begin + n * step * pitch, scale_at + n * c_pitch, (n * down * across + o) * lanes
+                at, inverse_at, out_at = begin + n * step * pitch, scale_at + n * c_pitch, n * down * across * lanes + o * LANES
                 if step == 1:
-                    _sum_row(side, sums, at, flat_own, n * lanes, flat_c, inverse_at, lanes, flat, out_at)
+                    _sum_row(side, sums, at, flat_own, n * lanes, flat_c, inverse_at, lanes, flat, out_at, down * across)
                 else:
-                    _sum_row(side, sums, at, ones, 0, ones, 0, size, line, 0)
+                    _sum_row(side, sums, at, ones, 0, ones, 0, size, line, 0, 1)
                     for m in range(width):
-                        surface[n, o, m] = line[m * step] * own[n, m] * flat_c[inverse_at + m]
+                        surface[n, m // LANES, o, m % LANES] = line[m * step] * own[n, m] * flat_c[inverse_at + m]
         for n in range(rows):
             if not alike:
                 _limit(surface[n], span[first + n, :, left:right], union)
@@ -292,40 +292,30 @@ def _limit(surface, span, union):
     """Write ``NONE`` outside the windows of the nodes."""
     across = union[3] - union[2]
     for m in range(span.shape[1]):
-        for o in range(surface.shape[0]):
+        for o in range(surface.shape[1]):
             y, x = union[0] + o // across, union[2] + o % across
             if y < span[0, m] or y >= span[1, m] or x < span[2, m] or x >= span[3, m]:
-                surface[o, m] = NONE
+                surface[m // LANES, o, m % LANES] = NONE
 
 
 @inner
 def _judge(surface, across, span, union, rooms, found):
     """Find the highest coefficients of a row of nodes, and parabolas through them."""
-    lanes = surface.shape[1]
-    (best, second), (where, at_y, at_x) = (rooms[0][0], rooms[0][1]), (rooms[1][0], rooms[1][1], rooms[1][2])
-    for m in range(lanes):
-        best[m], second[m], where[m] = NONE, NONE, np.int32(0)
-    for o in range(surface.shape[0]):
-        row = surface[o]
-        for m in range(lanes):
-            higher = row[m] > best[m]
-            best[m] = row[m] if higher else best[m]
-            where[m] = np.int32(o) if higher else where[m]
+    flat, count, lanes = surface.reshape(-1), surface.shape[1], surface.shape[0] * LANES
+    (best, second), (where, places) = rooms
+    find_highest(flat, count, lanes, best, where)
+    at_y, at_x = places[:lanes], places[lanes:]
     for m in range(lanes):
         at_y[m], at_x[m] = where[m] // np.int32(across), where[m] % np.int32(across)
-    for o in range(surface.shape[0]):
-        row, y, x = surface[o], np.int32(o // across), np.int32(o % across)
-        for m in range(lanes):
-            apart = (abs(at_y[m] - y) > EXCLUSION) | (abs(at_x[m] - x) > EXCLUSION)
-            second[m] = row[m] if apart & (row[m] > second[m]) else second[m]
+    find_second(flat, count // across, across, lanes, places, second, EXCLUSION)
     for m in range(span.shape[1]):
-        y, x, o = union[0] + at_y[m], union[2] + at_x[m], where[m]
+        y, x, o, part, k = union[0] + at_y[m], union[2] + at_x[m], where[m], surface[m // LANES], m % LANES
         found[0, m], found[1, m], found[2, m], found[3, m] = best[m], second[m], y, x
         if y == span[0, m] or y == span[1, m] - 1 or x == span[2, m] or x == span[3, m] - 1:
             found[4, m], found[5, m] = np.nan, np.nan
         else:
-            found[4, m] = y + _vertex(surface[o - across, m], best[m], surface[o + across, m])
-            found[5, m] = x + _vertex(surface[o - 1, m], best[m], surface[o + 1, m])
+            found[4, m] = y + _vertex(part[o - across, k], best[m], part[o + across, k])
+            found[5, m] = x + _vertex(part[o - 1, k], best[m], part[o + 1, k])
 
 
 @inner
