@@ -34,7 +34,7 @@ ALIKE = 50.0
 FAINT = 3.0
 """Errors below which an amplitude has no day of maximum."""
 
-VALUES = 131_072
+VALUES = 262_144
 """Vectors that are solved at once, so that they stay near."""
 
 PIECE, LONGEST = 200_000, 4_096
