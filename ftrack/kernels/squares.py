@@ -24,7 +24,7 @@ from ftrack.kernels.strip import factors_of
 _push1, _push2, _push3 = (make_join(vectors, True, False) for vectors in (1, 2, 3))
 _score1, _score2, _score3 = (make_join(vectors, False, True) for vectors in (1, 2, 3))
 _both1, _both2, _both3 = (make_join(vectors, True, True) for vectors in (1, 2, 3))
-_keep1, _keep2, _keep3 = (make_join(vectors, True, True, below=False) for vectors in (1, 2, 3))
+_keep3 = make_join(3, True, True, below=False)
 
 LAST, KEPT, PUSHED = 0, 1, 2
 """What becomes of a square: nothing, only the square below it needs it, or one that ends in its row does as well."""
@@ -199,19 +199,15 @@ def _join(numbers, lines, push, shape, places, nodes, starts, at):
         surface, highest = places.surface + LANES + row * width + dx0, places.highest + row
     a, b, rows = a + y0 * reach, b + y0 * reach, y1 - y0
     if shape.vectors == 1:
-        if score and push == PUSHED:
+        if score and push > LAST:
             _both1(numbers, a, b, above, below, rows, mean, inverse, pitch, total, scale, first, last, surface, width, highest)
-        elif score and push == KEPT:
-            _keep1(numbers, a, b, above, below, rows, mean, inverse, pitch, total, scale, first, last, surface, width, highest)
         elif score:
             _score1(numbers, a, b, above, below, rows, mean, inverse, pitch, total, scale, first, last, surface, width, highest)
         elif push > LAST:
             _push1(numbers, a, b, above, below, rows, mean, inverse, pitch, total, scale, first, last, surface, width, highest)
     elif shape.vectors == 2:
-        if score and push == PUSHED:
+        if score and push > LAST:
             _both2(numbers, a, b, above, below, rows, mean, inverse, pitch, total, scale, first, last, surface, width, highest)
-        elif score and push == KEPT:
-            _keep2(numbers, a, b, above, below, rows, mean, inverse, pitch, total, scale, first, last, surface, width, highest)
         elif score:
             _score2(numbers, a, b, above, below, rows, mean, inverse, pitch, total, scale, first, last, surface, width, highest)
         elif push > LAST:
