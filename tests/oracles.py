@@ -75,7 +75,7 @@ def summed(
     """Sum the blocks of two images into an array that is filled with ``before``."""
     out = np.full((used[0].size, used[1].size, PLANES), before)
     both = tuple(np.ascontiguousarray(image, np.float32) for image in images)
-    sum_blocks(both, corner, field.astype(np.float32), place, (TABLE.reshape(-1), KEPT_BETWEEN), used, even, (side, 1), out)
+    sum_blocks(both, corner, field.astype(np.float32), place, (TABLE.reshape(-1), KEPT_BETWEEN), used, even, side, out)
     return out
 
 

@@ -64,20 +64,18 @@ def _make_part_sums(
     s_level: Any,
     rows: Any,
     columns: Any,
-    every: Any,
     out: Any,
 ) -> Any:
     """Draw a part of the secondary back and fill the sums of its products, float64 (2 * WIDEST,); gradients are added up, not their mean.
 
     ``r_at`` is the place of the first pixel of the part, ``s_at`` that of the first pixel which interpolation needs. ``x_at`` and ``y_at``
-    are the places of its weights, those of the gradient behind those of the value; the levels are taken out of the images. ``rows`` are
-    those that count, ``every`` so many.
+    are the places of its weights, those of the gradient behind those of the value; the levels are taken out of the images.
     """
     i8 = types.int64
-    signature = types.void(reference, i8, i8, secondary, i8, i8, weights, i8, i8, types.float32, types.float32, i8, i8, i8, out)
+    signature = types.void(reference, i8, i8, secondary, i8, i8, weights, i8, i8, types.float32, types.float32, i8, i8, out)
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        r, s, taps, total = (context.make_array(signature.args[k])(context, builder, args[k]).data for k in (0, 3, 6, 14))
+        r, s, taps, total = (context.make_array(signature.args[k])(context, builder, args[k]).data for k in (0, 3, 6, 13))
         r, s = builder.gep(r, [args[1]]), builder.gep(s, [args[4]])
         room = [cgutils.alloca_once(builder, ROW, size=WIDEST + BEYOND) for _ in range(4)]
         across, down = (
@@ -85,9 +83,8 @@ def _make_part_sums(
             for at in args[7:9]
         )
         levels = [spread(builder, level, ROW) for level in args[9:11]]
-        last = builder.mul(builder.sub(args[11], number(1)), args[13])
-        _interpolate_along(builder, (s, args[5]), across, builder.add(last, number(BEYOND + 1)), room)
-        _interpolate_down(builder, (r, args[2]), down, (args[11], args[13]), levels, room)
+        _interpolate_along(builder, (s, args[5]), across, builder.add(args[11], number(BEYOND)), room)
+        _interpolate_down(builder, (r, args[2]), down, args[11], levels, room)
         sums = [*_add_products(builder, room, args[11], _inside(builder, args[12])), _ZERO]
         doubles = ir.VectorType(ir.DoubleType(), WIDEST)
         for first in (0, WIDEST):
@@ -121,16 +118,15 @@ def _interpolate_along(builder: Any, pixels: Any, weights: list[Any], rows: Any,
     loop.close([])
 
 
-def _interpolate_down(builder: Any, reference: Any, weights: list[Any], rows: tuple[Any, Any], levels: list[Any], room: list[Any]) -> None:
+def _interpolate_down(builder: Any, reference: Any, weights: list[Any], rows: Any, levels: list[Any], room: list[Any]) -> None:
     """Write the loop that interpolates along y, and takes the gradients of the reference; those of both images are added.
 
-    ``rows`` are how many, and how far apart. The secondary and the gradients along x take the places of what was interpolated
-    along x; the reference and the gradients along y follow.
+    The secondary and the gradients along x take the places of what was interpolated along x; the reference and the gradients along
+    y follow.
     """
-    loop, (base, step) = Loop(builder, rows[0], 1, []), reference
-    row = builder.mul(loop.index, rows[1])
-    at = builder.mul(row, step)
-    value, slope = ([builder.load(_row_at(builder, part, row, k)) for k in range(TAPS)] for part in room[:2])
+    loop, (base, step) = Loop(builder, rows, 1, []), reference
+    at = builder.mul(loop.index, step)
+    value, slope = ([builder.load(_row_at(builder, part, loop.index, k)) for k in range(TAPS)] for part in room[:2])
     w = builder.fsub(_weighted(builder, weights[:TAPS], value), levels[1])
     r = builder.fsub(load(builder, base, at, ROW), levels[0])
     across, down = (_differences(builder, base, at, way) for way in (number(1), step))
@@ -193,7 +189,7 @@ def sum_blocks(
     tables: tuple[np.ndarray, np.ndarray],
     used: tuple[np.ndarray, np.ndarray],
     even: float,
-    sizes: tuple[int, int],
+    side: int,
     out: np.ndarray,
 ) -> None:
     """Draw the secondary back and fill the sums of all blocks.
@@ -215,20 +211,19 @@ def sum_blocks(
     even : float
         A part of a block is halved along an axis on which displacement changes by more than this within it, px; if it is infinite, no
         change within a block is followed.
-    sizes : (int, int)
-        Side of a block, px, and from how many of its rows of pixels one is taken.
+    side : int
+        Side of a block, px.
     out : float64 (block row, block column, PLANES)
         Result; a block whose pixels are all missing is zero.
     """
     staged = np.empty((WIDEST + 2 * REACH) ** 2, np.float32), np.empty((WIDEST + BEYOND) ** 2, np.float32)
     halves = 2 * out.shape[1] + 1
     rooms = (np.empty(2 * WIDEST), staged, np.empty((2, 2, out.shape[1] + 1)), np.empty(halves, np.int64), np.empty(halves))
-    _sum_blocks(images, corner, field, place, tables, used, even, sizes, rooms, out)
+    _sum_blocks(images, corner, field, place, tables, used, even, side, rooms, out)
 
 
 @filling
-def _sum_blocks(images, corner, field, place, tables, used, even, sizes, rooms, out):
-    side, every = sizes
+def _sum_blocks(images, corner, field, place, tables, used, even, side, rooms, out):
     flat, shapes = (images[0].reshape(-1), images[1].reshape(-1)), (images[0].shape, images[1].shape)
     total, room, edges, nodes, parts = rooms
     spacing, closely = 2 * place[2], even < np.inf
@@ -260,7 +255,7 @@ def _sum_blocks(images, corner, field, place, tables, used, even, sizes, rooms, 
                         (v, q), (u, p) = _between(y, spacing), _between(x, spacing)
                         moved = _both_inside(field, v, q, u, p)
                     first = corner[0] + top, corner[1] + left
-                    _sum_part(flat, shapes, first, size, every, (moved, slopes), tables, room, total, out[i, j])
+                    _sum_part(flat, shapes, first, size, (moved, slopes), tables, room, total, out[i, j])
 
 
 @inner
@@ -311,7 +306,7 @@ def _slopes(above, below, j, side):
 
 
 @inner
-def _sum_part(flat, shapes, corner, size, every, moved, tables, room, total, out):
+def _sum_part(flat, shapes, corner, size, moved, tables, room, total, out):
     """Add the sums of a part of a block."""
     (weights, kept), (moved, slopes), (y, x) = tables, moved, corner
     dx, dy = np.int64(np.rint(moved[0] * FRACTIONS)), np.int64(np.rint(moved[1] * FRACTIONS))
@@ -326,7 +321,7 @@ def _sum_part(flat, shapes, corner, size, every, moved, tables, room, total, out
     if r_level != r_level or s_level != s_level:
         return
     x_at, y_at = x_rest * 2 * TAPS, y_rest * 2 * TAPS
-    _part_sums(r, r_at, r_step, s, s_at, s_step, weights, x_at, y_at, r_level, s_level, -(-size[0] // every), size[1], every, total)
+    _part_sums(r, r_at, r_step, s, s_at, s_step, weights, x_at, y_at, r_level, s_level, size[0], size[1], total)
     _bend(total, slopes)
     _put_back(total, np.float64(r_level), np.float64(s_level), out)
     dx, dy, n = dx / FRACTIONS, dy / FRACTIONS, total[N]

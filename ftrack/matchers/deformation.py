@@ -14,7 +14,7 @@ import numpy as np
 from ftrack.kernels.choose import solve_nodes
 from ftrack.kernels.deform import KEPT_BETWEEN, TABLE
 from ftrack.kernels.layout import Layout
-from ftrack.kernels.normal import NARROWEST, PLANES, WIDEST, sum_blocks
+from ftrack.kernels.normal import PLANES, sum_blocks
 from ftrack.kernels.smooth import bell, keep_coherent, smooth
 from ftrack.kernels.solve import FIELDS
 from ftrack.matchers.unbend import reach_of, unbend
@@ -130,9 +130,9 @@ def solve_tile(images: Images, layout: Layout, found: Peaked, limits: tuple[floa
     field = _field_of_peaks(_within(found, _grown(wide, scales.ring)), spacing, bell(width, scales.first))
     there, around = _whole(field), scales.ring - apron
     field, along = _taken(field, _grown(there, -scales.ring)), _taken(field, _grown(there, -around))
-    fewer, rough = _fewer(limits, layout.side), _begun(images, wide, scales.ring, spacing)
+    rough = _begun(images, wide, scales.ring, spacing)
     room = np.empty(math.prod(_sized(layout, wide).shape) * PLANES)
-    first = _solve(rough, _sized(layout, wide), _within(found, wide), (along, EVEN[0], room), apron, fewer)
+    first = _solve(rough, _sized(layout, wide), _within(found, wide), (along, EVEN[0], room), apron, limits)
     _sharpen(first.solved[:2].copy(), first.usable, bell(width, scales.second), field)
     part, layout, given = _inside(inner, wide), _sized(layout, inner), _within(found, inner)
     along = _taken(field, _grown(part, apron))
@@ -194,24 +194,10 @@ def _solve(
     wide[:, :-1, :-1], inside = np.nan_to_num(field), _grown(_whole(field), -apron)
     used = (_used(layout, layout.rows), _used(layout, layout.columns))
     place, tables = (start, start, spacing), (TABLE.reshape(-1), KEPT_BETWEEN)
-    sizes = layout.side, 1 if even < np.inf else _rows_apart(layout.side)
-    sum_blocks(images[:2], images.corner, wide, place, tables, used, even, sizes, sums)
+    sum_blocks(images[:2], images.corner, wide, place, tables, used, even, layout.side, sums)
     own = found._replace(status=found.status.copy(), chosen=found.chosen.copy())
     solve_nodes(sums, blocks, _taken(field, inside), own.peaks, limits, own.status, own.chosen, usable, solved)
     return Solution(sums, solved, usable, own)
-
-
-def _rows_apart(side: int) -> int:
-    """Return from how many rows of pixels of a block the first field takes one: it need not be certain."""
-    return 2 if side >= NARROWEST else 1
-
-
-def _fewer(limits: tuple[float, float], side: int) -> tuple[float, float]:
-    """Return the limits of a solution for the share of pixels that the first field takes."""
-    parts, apart = -(-side // WIDEST), _rows_apart(side)
-    heights = ((k + 1) * side // parts - k * side // parts for k in range(parts))
-    share = sum(-(-high // apart) for high in heights) / side
-    return limits[0] * share, limits[1] / math.sqrt(share)
 
 
 def _whole(field: np.ndarray) -> Box:
