@@ -77,21 +77,21 @@ def _normalise(typing_context, numbers, sums, mean, inverse, pitch, total, scale
     return signature, build
 
 
-def make_join(vectors: int, push: bool, score: bool) -> Any:
+def make_join(vectors: int, push: bool, score: bool, below: bool = True) -> Any:
     """Return an intrinsic that adds lines of ``vectors * 16`` sums side by side, and goes on with the result.
 
-    If ``push``, it is added to ``above``, which it takes the place of, and what comes out is written to ``below``. If
+    If ``push``, it is added to ``above``, which it takes the place of, and what comes out is written to ``below``, if that is wanted. If
     ``score``, it is turned into coefficients, see ``_Scores``; the highest of a single vector are not kept. All are places in one array.
     """
 
     @intrinsic
-    def join(typing_context, numbers, a, b, above, below, rows, mean, inverse, pitch, total, scale, first, last, out, width, top):
+    def join(typing_context, numbers, a, b, above, under, rows, mean, inverse, pitch, total, scale, first, last, out, width, top):
         i8, f4 = types.int64, types.float32
         signature = types.void(numbers, i8, i8, i8, i8, i8, i8, i8, i8, f4, f4, i8, i8, i8, i8, i8)
 
         def build(context, builder, signature, args):
             data = context.make_array(signature.args[0])(context, builder, args[0]).data
-            a_ptr, b_ptr, above_ptr, below_ptr = (builder.gep(data, [args[k]]) for k in range(1, 5))
+            a_ptr, b_ptr, above_ptr, under_ptr = (builder.gep(data, [args[k]]) for k in range(1, 5))
             scores = _Scores(builder, data, args[6:])
             places = [number(k * LANES) for k in range(vectors)]
             inside = [scores.inside(place) for place in places]
@@ -100,10 +100,10 @@ def make_join(vectors: int, push: bool, score: bool) -> Any:
             for place, here in zip(places, inside, strict=True):
                 at = builder.add(line, place)
                 value = builder.fadd(load(builder, a_ptr, at), load(builder, b_ptr, at))
+                if push and below:
+                    store(builder, builder.fadd(load(builder, above_ptr, at), value), under_ptr, at)
                 if push:
-                    before = load(builder, above_ptr, at)
                     store(builder, value, above_ptr, at)
-                    store(builder, builder.fadd(before, value), below_ptr, at)
                 if score:
                     best = larger(builder, scores.write(value, down.index, place, here), best)
             if score and vectors > 1:

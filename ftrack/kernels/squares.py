@@ -24,6 +24,10 @@ from ftrack.kernels.strip import factors_of
 _push1, _push2, _push3 = (make_join(vectors, True, False) for vectors in (1, 2, 3))
 _score1, _score2, _score3 = (make_join(vectors, False, True) for vectors in (1, 2, 3))
 _both1, _both2, _both3 = (make_join(vectors, True, True) for vectors in (1, 2, 3))
+_keep3 = make_join(3, True, True, below=False)
+
+LAST, KEPT, PUSHED = 0, 1, 2
+"""What becomes of a square: nothing, only the square below it needs it, or one that ends in its row does as well."""
 
 TOGETHER = 8
 """Blocks beside each other that are worked on at one part of the offsets after the other."""
@@ -106,7 +110,19 @@ def advance_squares(numbers, shape, places, nodes, squares, i, begin):
                 a, b = _pair(lines, level - 1, j - (size >> 1)), _pair(lines, level - 1, j)
                 above = places.ring + (((size - 1 + (i & size - 1)) * parts + part) * columns + j) * line
                 at = (squares.chip[level], i + 1 - size, j + 1 + squares.shift - size, dy0, dx0, j - begin)
-                _join(numbers, (a, b, above, _pair(lines, level, j)), level < levels, shape, places, nodes, squares.starts, at)
+                push = PUSHED if level < levels else LAST
+                if level == levels - 1 and j < end - size and not _ends_here(shape.step, nodes.todo, squares, i, j, levels):
+                    push = KEPT
+                _join(numbers, (a, b, above, _pair(lines, level, j)), push, shape, places, nodes, squares.starts, at)
+
+
+@inner
+def _ends_here(step, todo, squares, i, j, level):
+    """Return whether a chip of a size is to be done whose lower left or right quarter is the square that ends in a block."""
+    c, top, left = squares.chip[level], i + 1 - (1 << level), j + 1 + squares.shift - (1 << level)
+    right, _ = _node_of(step, todo, squares.starts, c, top, left)
+    other, _ = _node_of(step, todo, squares.starts, c, top, left + (1 << level >> 1))
+    return right >= 0 or other >= 0
 
 
 @inner
@@ -160,7 +176,7 @@ def judge_squares(numbers, shape, places, nodes, squares, far, i, begin, result)
 
 @inner
 def _join(numbers, lines, push, shape, places, nodes, starts, at):
-    """Add two pairs side by side; if ``push``, add the square above, and if the square is a chip to be done, write its coefficients."""
+    """Add two pairs side by side, and, if ``push`` says so, the square above; write the coefficients of a chip that is to be done."""
     c, top, left, dy0, dx0, k = at
     a, b, above, below = lines
     n, m = _node_of(shape.step, nodes.todo, starts, c, top, left)
@@ -173,7 +189,7 @@ def _join(numbers, lines, push, shape, places, nodes, starts, at):
         first, last = span[n, 2, m] - dx0, span[n, 3, m] - dx0
         y0, y1 = max(span[n, 0, m] - dy0, 0), min(span[n, 1, m] - dy0, group)
         score = y1 > y0
-        if push:
+        if push > LAST:
             y0, y1 = 0, group
         height, width = shape.bands * group, shape.panels * reach + LANES
         row = (c * TOGETHER + k) * height + dy0 + y0
@@ -183,24 +199,26 @@ def _join(numbers, lines, push, shape, places, nodes, starts, at):
         surface, highest = places.surface + LANES + row * width + dx0, places.highest + row
     a, b, rows = a + y0 * reach, b + y0 * reach, y1 - y0
     if shape.vectors == 1:
-        if score and push:
+        if score and push > LAST:
             _both1(numbers, a, b, above, below, rows, mean, inverse, pitch, total, scale, first, last, surface, width, highest)
         elif score:
             _score1(numbers, a, b, above, below, rows, mean, inverse, pitch, total, scale, first, last, surface, width, highest)
-        elif push:
+        elif push > LAST:
             _push1(numbers, a, b, above, below, rows, mean, inverse, pitch, total, scale, first, last, surface, width, highest)
     elif shape.vectors == 2:
-        if score and push:
+        if score and push > LAST:
             _both2(numbers, a, b, above, below, rows, mean, inverse, pitch, total, scale, first, last, surface, width, highest)
         elif score:
             _score2(numbers, a, b, above, below, rows, mean, inverse, pitch, total, scale, first, last, surface, width, highest)
-        elif push:
+        elif push > LAST:
             _push2(numbers, a, b, above, below, rows, mean, inverse, pitch, total, scale, first, last, surface, width, highest)
-    elif score and push:
+    elif score and push == PUSHED:
         _both3(numbers, a, b, above, below, rows, mean, inverse, pitch, total, scale, first, last, surface, width, highest)
+    elif score and push == KEPT:
+        _keep3(numbers, a, b, above, below, rows, mean, inverse, pitch, total, scale, first, last, surface, width, highest)
     elif score:
         _score3(numbers, a, b, above, below, rows, mean, inverse, pitch, total, scale, first, last, surface, width, highest)
-    elif push:
+    elif push > LAST:
         _push3(numbers, a, b, above, below, rows, mean, inverse, pitch, total, scale, first, last, surface, width, highest)
 
 
