@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ftrack.kernels.compiled import filling, inner
+from ftrack.kernels.compiled import inner
 
 # The codes of ftrack.schema.Status, as compiled code needs them.
 MEASURED, EDGE, LOW_CORRELATION, AMBIGUOUS, SEARCH_LIMIT = 0, 3, 5, 6, 7
@@ -49,13 +49,12 @@ def is_settled(found, c, i, j, limits):
     return known and judge_peak(one[0], one[3], one[4], limits) == MEASURED and agree(one[1] - other[1], one[2] - other[2])
 
 
-@filling
-def leave_out(found, corner, limits, todo):
+def leave_out(found: np.ndarray, corner: tuple[int, int], limits: tuple[float, float], todo: np.ndarray) -> None:
     """Leave chips out, bool (chip, row, column), where a smaller one is settled, of nodes from the row and column of a corner on."""
-    top, left = corner
-    for c in range(todo.shape[0] - 2):
-        for i in range(todo.shape[1]):
-            for j in range(todo.shape[2]):
-                if is_settled(found, c, top + i, left + j, limits):
-                    for larger in range(c + 2, todo.shape[0]):
-                        todo[larger, i, j] = False
+    chips, rows, columns = todo.shape
+    here = found[:, corner[0] : corner[0] + rows, corner[1] : corner[1] + columns]
+    least, ratio = (np.float64(limit) for limit in limits)
+    for c in range(chips - 2):
+        one, other = here[c], here[c + 1]
+        certain = (one[..., 0] >= least) & (one[..., 3] >= ratio) & (one[..., 4] == 0)
+        todo[c + 2 :] &= ~(certain & (np.abs(one[..., 1:3] - other[..., 1:3]) <= AGREEMENT).all(-1))

@@ -7,7 +7,7 @@ import numpy as np
 from ftrack.kernels.certain import AMBIGUOUS, MEASURED, agree, judge_peak
 from ftrack.kernels.compiled import filling, shared
 from ftrack.kernels.normal import PLANES, N
-from ftrack.kernels.solve import FIELDS, add_blocks, add_some, solve_chip
+from ftrack.kernels.solve import add_blocks, solve_chip
 
 NO_DATA, NO_TEXTURE, DIVERGED, ERROR_TOO_LARGE, NOT_COMPUTED = 2, 4, 8, 9, 255
 """Further codes of ``ftrack.schema.Status``; see ``ftrack.kernels.certain``."""
@@ -23,9 +23,6 @@ BETTER = 1.25
 
 SLACK = 0.05
 """Share of the variance that interpolation itself may leave unexplained."""
-
-MANY = 4
-"""Where more than one in so many of a row begin with a chip of one size, the blocks of all such chips of the row are added together."""
 
 STEP = 0.75
 """A node that is solved with its neighbours lies this near to their field, px."""
@@ -194,11 +191,11 @@ def solve_nodes(
         The chip to begin with, -1 = none; changed to the chip that was solved, or -1.
     together : bool (row, column)
         Result: the node was solved.
-    found : float64 (FIELDS, row, column)
-        Result.
+    found : float64 (fields, row, column)
+        Result; see ``ftrack.kernels.solve``.
     """
     chips, columns = blocks[2].size, chosen.shape[1]
-    rooms = np.empty(sums.shape[1:]), np.empty((chips, columns, PLANES)), np.empty(FIELDS), np.empty(chips, np.bool_)
+    rooms = np.empty(sums.shape[1:]), np.empty((chips, columns, PLANES)), np.empty(found.shape[0]), np.empty(chips, np.bool_)
     _solve_nodes(sums, blocks, field, peaks, limits, rooms, status, chosen, together, found)
 
 
@@ -208,16 +205,10 @@ def _solve_nodes(sums, blocks, field, peaks, limits, rooms, status, chosen, toge
     rows, columns = chosen.shape
     down, total, one, added = rooms
     for i in range(rows):
-        for c in range(counts.size):
-            begun = 0
-            for j in range(columns):
-                begun += chosen[i, j] == c
-            added[c] = begun * MANY > columns
-            if added[c]:
-                add_blocks(sums, blocks, c, i, down, total[c])
+        added[:] = False
         for j in range(columns):
             together[i, j] = False
-            for p in range(FIELDS):
+            for p in range(one.size):
                 found[p, i, j] = np.nan
             centre = (field[0, i, j], field[1, i, j])
             for c in range(max(chosen[i, j], 0), counts.size):
@@ -226,7 +217,8 @@ def _solve_nodes(sums, blocks, field, peaks, limits, rooms, status, chosen, toge
                 if status[c, i, j] != MEASURED and not confirmed:
                     continue
                 if not added[c]:
-                    add_some(sums, blocks, c, i, j, down[0], total[c, j])
+                    add_blocks(sums, blocks, c, i, down, total[c])
+                    added[c] = True
                 size, said, q = side * counts[c], DIVERGED, total[c, j]
                 known = centre[0] == centre[0] and q[N] >= limits[0] * size * size
                 middle = blocks[3][c] + counts[c] // 2
@@ -236,7 +228,7 @@ def _solve_nodes(sums, blocks, field, peaks, limits, rooms, status, chosen, toge
                 status[c, i, j] = said
                 if said == MEASURED:
                     together[i, j], chosen[i, j] = True, c
-                    for p in range(FIELDS):
+                    for p in range(one.size):
                         found[p, i, j] = one[p]
                     break
             if not together[i, j]:

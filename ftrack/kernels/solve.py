@@ -14,10 +14,11 @@ from ftrack.kernels.compiled import inner, shared
 from ftrack.kernels.deform import NOISE_IN_DERIVATIVE
 from ftrack.kernels.normal import KEPT, MD, ND, PLANES, RR, RW, RX, RY, WW, XD, XW, XX, XY, YD, YW, YY, N, R, W, X, Y
 
-FIELDS = 15
-"""What a solution is: dx, dy, their one-sigma errors (px), correlation of the fitted chips, noise in the squared gradients per pixel; sums
-of the squared gradients (xx, xy, yy) and pixels; what is left of one block along the gradients in x and in y, in units of white noise
-of the power that is left of the chip, and how it changes with dx, dy (x with dx, y with dy, either with the other)."""
+FEWER, FIELDS = 10, 15
+"""What a solution is, and how much of it where nothing is asked of single blocks: dx, dy, their one-sigma errors (px), correlation of
+the fitted chips, noise in the squared gradients per pixel; sums of the squared gradients (xx, xy, yy) and pixels; then what is left
+of one block along the gradients in x and in y, in units of white noise of the power that is left of the chip, and how it changes
+with dx, dy (x with dx, y with dy, either with the other)."""
 
 LEAST_SHARE = 0.75
 """Share of the squared gradients that is signal, at the least: what differs between images of real ground is not only white noise."""
@@ -64,21 +65,6 @@ def add_blocks(sums, blocks, chip, row, down, total):
 
 
 @shared
-def add_some(sums, blocks, chip, row, column, down, total):
-    """Add the blocks of one chip in the same order; ``down`` is room, float64 (PLANES,), as is the result."""
-    step, count, start = blocks[1], blocks[2][chip], blocks[3][chip]
-    top, left = start + row * step, start + column * step
-    total[:] = 0.0
-    for k in range(count):
-        down[:] = 0.0
-        for y in range(count):
-            for p in range(PLANES):
-                down[p] += sums[top + y, left + k, p]
-        for p in range(PLANES):
-            total[p] += down[p]
-
-
-@shared
 def solve_chip(q, block, centre, found):
     """Solve for the displacement of one chip; False where there is none.
 
@@ -90,7 +76,7 @@ def solve_chip(q, block, centre, found):
         Sums of one block of them.
     centre : (float, float)
         Displacement (dx, dy), px, from which that of the blocks is counted.
-    found : float64 (FIELDS,)
+    found : float64 (FIELDS,) or (FEWER,)
         Result.
     """
     n, each = q[N], 1.0 / q[N]
@@ -106,10 +92,11 @@ def solve_chip(q, block, centre, found):
         return False
     left = ww - rw * steady - (e * (c * e - b * f) + f * (a * f - b * e)) / determinant
     correlation = np.sqrt(min(max(1.0 - left / ww, 0.0), 1.0))
-    u, v = (c * e - b * f) / determinant, (a * f - b * e) / determinant
-    own = steady - u * along - v * down
-    fit = (w - own * r - u * x - v * y, own, u, v)
-    found[10], found[11], found[12], found[13], found[14] = _left_of(block, fit, left * each, 2.0 * gain / (1.0 + gain))
+    if found.size > FEWER:
+        u, v = (c * e - b * f) / determinant, (a * f - b * e) / determinant
+        own = steady - u * along - v * down
+        fit = (w - own * r - u * x - v * y, own, u, v)
+        found[10], found[11], found[12], found[13], found[14] = _left_of(block, fit, left * each, 2.0 * gain / (1.0 + gain))
     variance = (1.0 - correlation) * rr * each
     noise = 0.5 * variance * NOISE_IN_DERIVATIVE
     a, c = max(a - noise * n, LEAST_SHARE * a), max(c - noise * n, LEAST_SHARE * c)

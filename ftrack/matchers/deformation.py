@@ -16,7 +16,7 @@ from ftrack.kernels.deform import KEPT_BETWEEN, TABLE
 from ftrack.kernels.layout import Layout
 from ftrack.kernels.normal import PLANES, sum_blocks
 from ftrack.kernels.smooth import bell, keep_coherent, smooth
-from ftrack.kernels.solve import FIELDS
+from ftrack.kernels.solve import FEWER, FIELDS
 from ftrack.matchers.unbend import reach_of, unbend
 from ftrack.schema import Status
 
@@ -188,7 +188,7 @@ def _solve(
     start = int(layout.counts.max()) * layout.side // 2 - apron * spacing
     sums = room[: math.prod(layout.shape) * PLANES].reshape(*layout.shape, PLANES)
     usable = np.empty(found.chosen.shape, np.bool_)
-    solved = np.empty((FIELDS, *found.chosen.shape))
+    solved = np.empty((FIELDS if even < np.inf else FEWER, *found.chosen.shape))
     # Of nodes after the last ones nothing is taken, but they are read.
     wide = np.zeros((2, field.shape[1] + 1, field.shape[2] + 1), np.float32)
     wide[:, :-1, :-1], inside = np.nan_to_num(field), _grown(_whole(field), -apron)
