@@ -41,20 +41,26 @@ def agree(dy, dx):
     return max(abs(dy), abs(dx)) <= AGREEMENT
 
 
+def _settles(peak, ratio, bounded, dy, dx, limits):
+    """Say, of numbers or arrays, whether a peak is certain by `judge_peak` and one so far from it confirms it."""
+    return (peak >= limits[0]) & (ratio >= limits[1]) & (bounded == 0) & (abs(dy) <= AGREEMENT) & (abs(dx) <= AGREEMENT)
+
+
+_settled = inner(_settles)
+
+
 @inner
 def is_settled(found, c, i, j, limits):
-    """Say whether a chip is certain and the next larger one confirms it; see ``ftrack.kernels.tiles.Result`` and `judge_peak`."""
+    """Say whether a chip is certain and the next larger one confirms it; see ``ftrack.kernels.tiles.Result``."""
     one, other = found[c, i, j], found[c + 1, i, j]
-    known = one[0] == one[0] and other[0] == other[0]
-    return known and judge_peak(one[0], one[3], one[4], limits) == MEASURED and agree(one[1] - other[1], one[2] - other[2])
+    return _settled(one[0], one[3], one[4], one[1] - other[1], one[2] - other[2], limits)
 
 
 def leave_out(found: np.ndarray, corner: tuple[int, int], limits: tuple[float, float], todo: np.ndarray) -> None:
     """Leave chips out, bool (chip, row, column), where a smaller one is settled, of nodes from the row and column of a corner on."""
     chips, rows, columns = todo.shape
     here = found[:, corner[0] : corner[0] + rows, corner[1] : corner[1] + columns]
-    least, ratio = (np.float64(limit) for limit in limits)
+    exact = tuple(np.float64(limit) for limit in limits)
     for c in range(chips - 2):
-        one, other = here[c], here[c + 1]
-        certain = (one[..., 0] >= least) & (one[..., 3] >= ratio) & (one[..., 4] == 0)
-        todo[c + 2 :] &= ~(certain & (np.abs(one[..., 1:3] - other[..., 1:3]) <= AGREEMENT).all(-1))
+        peak, dy, dx, ratio, bounded = np.moveaxis(here[c, ..., :5], -1, 0)
+        todo[c + 2 :] &= ~_settles(peak, ratio, bounded, dy - here[c + 1, ..., 1], dx - here[c + 1, ..., 2], exact)

@@ -12,7 +12,7 @@ import numpy as np
 from ftrack.kernels.boxes import FAINTEST
 from ftrack.kernels.coarse_sums import find_highest, find_second, make_columns, make_rows
 from ftrack.kernels.compiled import filling, inner, shared
-from ftrack.kernels.lanes import LANES
+from ftrack.kernels.lanes import LANES, on_a_line
 
 EXCLUSION = 2
 """Offsets this near to the peak belong to it and are not searched for a second one, px."""
@@ -233,10 +233,9 @@ def find_coarse(
 
 
 def _aligned(shape: tuple[int, ...]) -> np.ndarray:
-    """Return zeros that begin on a line of the processor's cache, so that vectors do not lie across two."""
-    room = np.zeros(int(np.prod(shape)) + LANES, np.float32)
-    skip = -room.ctypes.data % (4 * LANES) // 4
-    return room[skip : skip + room.size - LANES].reshape(shape)
+    """Return zeros that begin on a line of the processor's cache."""
+    size = int(np.prod(shape))
+    return on_a_line(np.zeros(size + LANES, np.float32))[:size].reshape(shape)
 
 
 @filling

@@ -16,6 +16,7 @@ import numpy as np
 from ftrack.kernels.boxes import Boxes
 from ftrack.kernels.cells import cut_cells, end_of, measure_cell
 from ftrack.kernels.certain import NEVER, leave_out
+from ftrack.kernels.lanes import on_a_line
 from ftrack.kernels.layout import Layout, Peaks, Windows, everywhere
 from ftrack.kernels.moments import Chips, copy_valid, measure_chips, summed
 from ftrack.kernels.rectangles import find_rectangles
@@ -243,7 +244,7 @@ def _apart(width: int) -> int:
 
 
 def _aligned(n: int) -> np.ndarray:
-    """Return room for numbers that begins on a line of the processor's cache, so that vectors do not lie across two.
+    """Return room for numbers that begins on a line of the processor's cache.
 
     Room that nobody looks at any longer is used again, since the system would have to clear fresh pages.
     """
@@ -251,8 +252,7 @@ def _aligned(n: int) -> np.ndarray:
         fits = [k for k, room in enumerate(_spare) if room.size >= n + LANES]
         room = _spare.pop(fits[0]) if fits else None
     room = np.zeros(n + LANES, np.float32) if room is None else room
-    skip = -room.ctypes.data % (4 * LANES) // 4
-    numbers = room[skip : skip + n]
+    numbers = on_a_line(room)[:n]
     weakref.finalize(numbers, _keep, room).atexit = False
     return numbers
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba.core import cgutils
 
@@ -17,6 +18,14 @@ INDEX = ir.IntType(64)
 VECTOR = ir.VectorType(FLOAT, LANES)
 PLACES = ir.VectorType(ir.IntType(32), LANES)
 BITS = ir.IntType(LANES)
+
+
+def on_a_line(room: np.ndarray) -> np.ndarray:
+    """Return a row of float32 from where a line of the processor's cache begins, at most ``LANES - 1`` numbers behind its first.
+
+    Vectors that begin at multiples of ``LANES`` then do not lie across two lines.
+    """
+    return room[-room.ctypes.data % (4 * LANES) // 4 :]
 
 
 def number(value: int) -> Any:

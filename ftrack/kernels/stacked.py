@@ -15,7 +15,7 @@ from numba.extending import intrinsic
 
 from ftrack.kernels.boxes import find_pieces, invert, most_of, piece_of
 from ftrack.kernels.compiled import filling, inner
-from ftrack.kernels.lanes import LANES, VECTOR, Loop, fma_of, load, number, spread, store
+from ftrack.kernels.lanes import LANES, VECTOR, Loop, fma_of, load, number, on_a_line, spread, store
 
 LENGTH, FIRST, SECOND = range(3)
 """Columns of a chain: how long a line is, and the lines that it is made of."""
@@ -119,9 +119,7 @@ def fill_stacked(numbers: np.ndarray, region: tuple[int, int, int, int, int, int
     numbers : float32 (n,)
         Holds the image, and takes the results.
     region : (at, step, rows, columns, mean, inverse)
-        Place of the region's first pixel and length of a row of the image; rows and columns of the region, columns a
-        multiple of 16; places of the results, (chip, row, column). A box is given at its upper left pixel where it
-        lies inside; the inverse is zero where the box is flat.
+        See ``ftrack.kernels.boxes.fill_boxes``.
     sizes : int
         Sides of the chips, px.
     far : int64 (chip, row)
@@ -137,8 +135,7 @@ def fill_stacked(numbers: np.ndarray, region: tuple[int, int, int, int, int, int
     for chip, chain in enumerate(alone):
         wide[chip, : len(chain)] = chain
     pitch = (int(kept.sum()) + 1) * region[3] + LANES
-    lines, places = np.zeros(2 * pitch + 2 * LANES, np.float32), np.empty((len(tall), 3), np.int64)
-    lines = lines[-lines.ctypes.data % 64 // 4 :]
+    lines, places = on_a_line(np.zeros(2 * pitch + 2 * LANES, np.float32)), np.empty((len(tall), 3), np.int64)
     of_chip = np.array([int(np.flatnonzero(tall[:, LENGTH] == size)[0]) for size in sizes])
     scales = np.array([_scales(tall[first, LENGTH], tall[second, LENGTH]) for _, first, second in tall], np.float32)
     _fill_stacked(numbers, region, (tall, rows, wide, of_chip), (lines, pitch, places, scales), far)
