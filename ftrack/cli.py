@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 # Whatever else a command needs is imported when it is first used, as ``ftrack.name``: help and mistakes are answered at once.
 
 EVERY = "a series of equal intervals, inverted from all pairs: a number of days, month, or year"
-SEASON = "mean velocity, trend, seasonal amplitude and day of the maximum, fitted to all pairs of every node"
 SOUGHT, SHOWN = "What is looked for", "What is shown"
 
 app = typer.Typer(
@@ -170,9 +169,8 @@ def show(
     quality: Annotated[bool, typer.Option("--quality", help="also draw error, correlation and status")] = False,
     line: Annotated[Path | None, typer.Option(help="also draw the profile along the line in this vector file")] = None,
     every: Annotated[str | None, typer.Option(metavar="STEP", help=EVERY)] = None,
-    season: Annotated[bool, typer.Option("--season", help=f"also draw maps of {SEASON}")] = False,
 ) -> None:
-    """Draw the velocity of a cube as a map, as a series at a point, as a profile along a line, and what the ice does in a year."""
+    """Draw the velocity of a cube as a map, as a series at a point, and as a profile along a line."""
     opened, save = ftrack.open_cube(cube), ftrack.view.save_picture
     path = out or Path(f"{Path(cube.rstrip('/')).stem}.png")
     _check_step(every, point)
@@ -187,8 +185,6 @@ def show(
         console.out.print(f"series: {save(series, path.with_stem(f'{path.stem}-series'))}")
     if quality:
         console.out.print(f"quality: {save(ftrack.plot_quality(opened, pair or 'median'), path.with_stem(f'{path.stem}-quality'))}")
-    if season:
-        console.out.print(f"season: {save(ftrack.plot_season(_season_of(cube)), path.with_stem(f'{path.stem}-season'))}")
     if line is not None:
         along = ftrack.plot_profile(ftrack.profile(opened, line, pair=pair))
         console.out.print(f"profile: {save(along, path.with_stem(f'{path.stem}-profile'))}")
@@ -205,14 +201,13 @@ def export(
     radius: Annotated[float, typer.Option(help="ground metres around it that are averaged")] = 0.0,
     line: Annotated[Path | None, typer.Option(help="a vector file with a line: its profile is written, not a series")] = None,
     every: Annotated[str | None, typer.Option(metavar="STEP", help=EVERY)] = None,
-    season: Annotated[bool, typer.Option("--season", help=f"the map is of {SEASON}, with errors")] = False,
 ) -> None:
-    """Write a cube as files that others read: a GeoTIFF of its velocity or season, the series of a place, the profile along a line."""
+    """Write a cube as files that others read: a GeoTIFF of its velocity, the series of a place, the profile along a line."""
     opened = ftrack.open_cube(cube)
     _check_step(every, point)
     for file in files:
         if file.suffix.lower() in (".tif", ".tiff"):
-            ftrack.write_map(_season_of(cube) if season else opened, file, pair)
+            ftrack.write_map(opened, file, pair)
         elif line is not None:
             ftrack.write_series(ftrack.profile(opened, line, pair=pair), file)
         elif point is not None:
@@ -227,12 +222,25 @@ def export(
         console.out.print(f"{file} is written")
 
 
-def _season_of(cube: str) -> xr.Dataset:
-    """Fit mean, trend and season of a cube, and say what cannot be told of it."""
+@app.command(epilog="Example: ftrack season jakobshavn.zarr season.png season.tif")
+@told
+def season(
+    cube: CubePlace,
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="a .tif: maps with their errors; .png, .pdf or .svg: a picture")],
+) -> None:
+    """Fit mean velocity, trend, seasonal amplitude and day of the maximum to all pairs of every node, and write or draw the maps."""
+    for file in files:
+        if file.suffix.lower() not in (".tif", ".tiff", ".png", ".pdf", ".svg"):
+            raise Stop(f"{file}: the season is written as .tif, or drawn as .png, .pdf or .svg")
     fit = ftrack.seasonal_fit(ftrack.open_cube(cube, in_order=False)).compute()
     for lack, share in ftrack.season.lacking(fit).items():
         console.out.print(f"{100 * share:.0f} % of nodes: {lack}")
-    return fit
+    for file in files:
+        if file.suffix.lower() in (".tif", ".tiff"):
+            ftrack.write_map(fit, file)
+        else:
+            ftrack.view.save_picture(ftrack.plot_season(fit), file)
+        console.out.print(f"{file} is written")
 
 
 def _check_step(every: str | None, point: str | None) -> None:

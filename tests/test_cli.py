@@ -199,11 +199,19 @@ def test_an_unknown_cluster_is_refused(file: Path) -> None:
 def test_show_draws_map_series_and_quality(made: tuple[Path, Path, Result], tmp_path: Path) -> None:
     opened = open_cube(str(made[1]))
     x, y = float(opened.x[16]), float(opened.y[16])
-    result = ftrack("show", made[1], "--point", f"{x},{y}", "--pair", "0", "--quality", "--season", "--log", "--out", tmp_path / "v.png")
+    result = ftrack("show", made[1], "--point", f"{x},{y}", "--pair", "0", "--quality", "--log", "--out", tmp_path / "v.png")
+    assert result.exit_code == 0, result.output
+    for name in ("v.png", "v-series.png", "v-quality.png"):
+        assert (tmp_path / name).stat().st_size > 10_000
+
+
+def test_the_season_is_drawn_and_written_and_what_is_lacking_is_told(made: tuple[Path, Path, Result], tmp_path: Path) -> None:
+    result = ftrack("season", made[1], tmp_path / "season.png", tmp_path / "season.tif")
     assert result.exit_code == 0, result.output
     assert "no trend, no season" in result.output
-    for name in ("v.png", "v-series.png", "v-quality.png", "v-season.png"):
+    for name in ("season.png", "season.tif"):
         assert (tmp_path / name).stat().st_size > 10_000
+    assert "written as .tif, or drawn as .png" in refused(ftrack("season", made[1], tmp_path / "season.csv"))
 
 
 def test_a_point_may_be_given_in_degrees(made: tuple[Path, Path, Result], tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ def test_the_command_line_writes_maps_series_and_profiles(tmp_path: Path) -> Non
     assert list(pd.read_csv(files[1])["vy [m/yr]"]) == [4.0] * 5
     assert CliRunner().invoke(app, ["export", str(place), files[2], "--line", str(tmp_path / "line.gpkg")]).exit_code == 0
     assert len(pd.read_csv(files[2])) == 8 and Path(files[0]).exists()
-    told = CliRunner().invoke(app, ["export", str(place), files[0], "--season"])
+    told = CliRunner().invoke(app, ["season", str(place), files[0]])
     assert told.exit_code == 0 and "100 % of nodes: fewer than 30 vectors or 10 images: no trend, no season" in told.output
     refused = CliRunner().invoke(app, ["export", str(place), files[1]])
     assert refused.exit_code == 2 and "--point" in refused.output
