@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
 
-from benchmarks import accuracy, efficiency, glacier, kernel, peers, report, scale, scenes
+from benchmarks import accuracy, efficiency, glacier, kernel, peers, report, rock, scale, scenes
 from benchmarks.engines import BASELINE, FULL, autorift_core, available_engines, in_threads, scene_each
 from benchmarks.memory import write_archive
 from benchmarks.suite import tiles
@@ -295,3 +295,15 @@ def test_the_time_of_a_run_is_told_apart(tmp_path: Path) -> None:
         "('_find_block-1', 0)": "compute",
     }
     assert {key: efficiency.kind_of(key) for key in kinds} == kinds
+
+
+def test_stated_errors_agree_with_real_rock_and_with_triangles(data_folder: Path) -> None:
+    folder = data_folder / "perito-moreno"
+    judged = rock.judge(rock.measure(folder, ("20200131", "20200210", "20200220")), folder / "glacier.geojson")
+    for figure in rock.figures_of(judged):
+        print(figure.what, round(figure.measured, 3))
+    assert list(judged.pairs) == ["2020-01-31 to 2020-02-10", "2020-01-31 to 2020-02-20", "2020-02-10 to 2020-02-20"]
+    assert judged.formal.stable > 600 and judged.formal.triangles == 1
+    assert all(0.9 < ratio < 1.75 for ratio in judged.formal.ratio)
+    assert all(0.8 < ratio < 1.25 for ratio in judged.calibrated.ratio)
+    assert all(ratio < 1.0 for ratio in judged.formal.closure_ratio)
