@@ -144,6 +144,10 @@ def create_motion(url: str, spec: CubeSpec, storage_options: Options = None) -> 
     at_once(lambda variable: create_array(url, _array(variable, spec, {}), storage_options), MOTION)
 
 
+ARRAYS = frozenset({*(variable.name for variable in (*VELOCITY, *PER_NODE, *PER_PAIR)), "mid_date", BOUNDS, "y", "x", MAPPING})
+"""Names of all arrays of a cube."""
+
+
 def _arrays(spec: CubeSpec) -> Iterator[Array]:
     for variable in (*VELOCITY, *PER_NODE):
         yield _array(variable, spec, {"grid_mapping": MAPPING})

@@ -12,10 +12,9 @@ import shapely
 from ftrack.errors import FtrackError
 from ftrack.grid import Grid
 from ftrack.plan import Plan, read_plan
-from ftrack.records import read_records
+from ftrack.records import motion_of, read_records
 from ftrack.schema import DAYS_PER_YEAR
 from ftrack.store import get, read_block
-from ftrack.tasks import motion_of
 from ftrack.tiling import Block, region_of
 
 

@@ -13,13 +13,21 @@ from zarr.core.sync import sync
 
 from ftrack.addresses import shown_text
 from ftrack.errors import FtrackError, Retry, Stop
-from ftrack.store import put, store_at, told_apart
+from ftrack.store import get, put, store_at, told_apart
 
 Phase = Literal["match", "velocity"]
 Outcome = Literal["ok", "empty", "failed"]
 
 AT_ONCE = 100
 """Objects that are read or removed at the same time."""
+
+REPLACED = "replaced"
+"""Where a folder names the runs whose place another has taken."""
+
+
+def motion_of(folder: str, part: int) -> str:
+    """Return where displacement is kept until the shifts of all pairs are known."""
+    return f"{folder}/motion-{part}" if part else f"{folder}/motion"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +102,18 @@ def write_record(folder: str, record: Record) -> None:
     put(folder, f"blocks/{record.phase}-{record.block}.json", json.dumps(asdict(record), sort_keys=True).encode())
 
 
+def mark_replaced(folder: str, old: str, new: str) -> None:
+    """Note that a run has taken the place of another, so that workers which the other has left write nothing more."""
+    put(folder, f"{REPLACED}/{old}/by.json", json.dumps({"by": new}).encode())
+    remove(folder, f"{REPLACED}/{new}")
+
+
+def refuse_replaced(folder: str, run_id: str) -> None:
+    """Raise ``Stop`` if another run has taken the place of this one."""
+    if get(folder, f"{REPLACED}/{run_id}/by.json") is not None:
+        raise Stop(f"another run has taken the place of this one ({run_id}) in {folder}; nothing more is written for it")
+
+
 def read_records(folder: str, run_id: str, earlier: Collection[str] = ()) -> dict[tuple[str, str], Record]:
     """Return the records of a run by phase and block; those of ``earlier`` runs are left out.
 
@@ -134,6 +154,17 @@ def _contents(folder: str, prefix: str) -> Iterator[tuple[str, bytes]]:
         with told_apart(folder):
             contents = sync(collect(some))
         yield from zip(some, contents, strict=True)
+
+
+def keys_in(folder: str) -> list[str]:
+    """Return the keys of all that is stored in a folder and below it."""
+    store = store_at(folder, read_only=True)
+
+    async def collect() -> list[str]:
+        return [key async for key in store.list_prefix("")]
+
+    with told_apart(folder):
+        return sync(collect())
 
 
 def remove(folder: str, name: str = "") -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ import shapely
 from dask.utils import format_bytes
 
 from ftrack.config import Workflow
+from ftrack.cube import ARRAYS
 from ftrack.errors import Stop
 from ftrack.forecast import SHARE, Forecast, worker_memory
 from ftrack.grid import Grid
@@ -20,6 +22,7 @@ from ftrack.jobfiles import is_alive, names_in, read_beat, read_submission
 from ftrack.lattice import frames_of, outline_of
 from ftrack.pairs import Pair
 from ftrack.passes import group_images
+from ftrack.records import REPLACED, keys_in, mark_replaced, motion_of, remove
 from ftrack.sources import Access
 from ftrack.stac import Scene
 from ftrack.store import ROOT, get, put
@@ -31,8 +34,11 @@ COMPRESSED = 0.5
 """Least share of its size that a cube with many vectors takes on disk."""
 
 
-BEFORE = frozenset({"plan.json", "job.json", "heartbeat.json", "cancel.json", "logs", "inputs"})
+BEFORE = frozenset({"plan.json", "job.json", "heartbeat.json", "cancel.json", "logs", "inputs", REPLACED})
 """What the folder of a run holds before anything of its cube is made."""
+
+EMPTY = re.compile(rf"({'|'.join(sorted(ARRAYS))})/zarr\.(json|[0-9a-f]+\.partial)")
+"""Keys of a cube whose arrays are made and hold nothing."""
 
 
 def outlines_of(scenes: Sequence[Scene], asset: str, grid: Grid, access: Access | None = None) -> dict[str, shapely.Geometry]:
@@ -116,13 +122,15 @@ def refuse_other_output(output: str, folder: str, run_id: str, before: str | Non
 
 
 def _refuse_begun(output: str, folder: str, planned: str) -> None:
-    """Raise ``Stop`` if anything of another plan is made, or may be any moment; a plan of which nothing is may be replaced."""
+    """Raise ``Stop`` if a block of another plan is kept, or may be any moment; a plan of which none is may be replaced."""
     other = f"another plan ({planned}: other settings, scenes or pairs)"
-    if names_in(output, "") or ("://" not in output and _occupied(Path(output))) or set(names_in(folder, "")) - BEFORE:
+    job, beat = read_submission(folder), read_beat(folder)
+    # Only a job tells whether it lives: arrays of a run without one may be those of a process that is about to fill them.
+    known = job is not None and job.run_id == planned
+    if not _nothing_made(output, folder) and not (known and _nothing_kept(output, folder)):
         raise Stop(
             f"output: {output} holds the unfinished cube of {other}; choose another with --set output=PATH, or remove {output} and {folder}"
         )
-    job, beat = read_submission(folder), read_beat(folder)
     waits = job is not None and (beat is None or beat.submission != job.id)
     if waits or is_alive(folder, beat):
         raise Stop(
@@ -131,11 +139,29 @@ def _refuse_begun(output: str, folder: str, planned: str) -> None:
         )
 
 
+def _nothing_made(output: str, folder: str) -> bool:
+    """Return whether there is no more than a plan."""
+    return not names_in(output, "") and not ("://" not in output and _occupied(Path(output))) and not set(names_in(folder, "")) - BEFORE
+
+
+def _nothing_kept(output: str, folder: str) -> bool:
+    """Return whether arrays are there, but no block in them and nothing that is not ftrack's."""
+    if set(names_in(folder, "")) - BEFORE - {motion_of("", 0).strip("/")} or ("://" not in output and Path(output).is_file()):
+        return False
+    return set(names_in(output, "")) <= ARRAYS and all(EMPTY.fullmatch(key) for key in keys_in(output))
+
+
 def write_plan_of(output: str, folder: str, run_id: str, text: str) -> None:
     """Write the plan of a run, and say so if it takes the place of another of which nothing has been made."""
     planned = planned_run(folder)
     if planned not in (None, run_id) and published_run(output) is None:
+        _refuse_begun(output, folder, planned or "unreadable")
         log.warning("nothing was made yet of the plan that was here (%s); this one takes its place", planned or "unreadable")
+        if planned:
+            mark_replaced(folder, planned, run_id)
+        for name in names_in(output, ""):
+            remove(output, name)
+        remove(folder, motion_of("", 0).strip("/"))
     put(folder, "plan.json", text.encode())
 
 

@@ -19,11 +19,11 @@ from ftrack.drive import Outcome, drive, must, refuse_workers
 from ftrack.errors import FtrackError, Retry
 from ftrack.labels import images_of
 from ftrack.plan import Plan, write_plan
-from ftrack.records import Phase, Record, each_record, failure, remove, write_record
+from ftrack.records import Phase, Record, each_record, failure, motion_of, refuse_replaced, remove, write_record
 from ftrack.refuse import published_run, refuse_other_output, write_plan_of
 from ftrack.stable import stable_nodes
 from ftrack.tally import Tally
-from ftrack.tasks import NO_FIT, Fit, Job, fit_tasks, job_of, layout_of, match_tasks, motion_of, read_fits, velocity_tasks, write_fits
+from ftrack.tasks import NO_FIT, Fit, Job, fit_tasks, job_of, layout_of, match_tasks, read_fits, velocity_tasks, write_fits
 from ftrack.tiling import Block, Wave
 from ftrack.velocity import point_scale, shift_columns
 
@@ -326,6 +326,7 @@ def _failed(plan: Plan, phase: Phase, outcome: Outcome, tried: _Tried) -> Record
     assert outcome.error is not None
     if published_run(plan.workflow.output) == plan.run_id:
         raise Retry(f"{plan.workflow.output} has been published by another run") from outcome.error
+    refuse_replaced(plan.folder, plan.run_id)
     record = replace(failure(phase, outcome.name, plan.run_id, outcome.error, tried.lost), attempts=tried.attempt)
     write_record(plan.folder, record)
     return record

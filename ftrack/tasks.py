@@ -23,7 +23,7 @@ from ftrack.match import clean_array, margin_of, match_array, prefilter
 from ftrack.pairs import Pair
 from ftrack.plan import Plan
 from ftrack.prior import read_prior
-from ftrack.records import Phase, Record, write_record
+from ftrack.records import Phase, Record, motion_of, refuse_replaced, write_record
 from ftrack.schema import MOTION, VELOCITY, Status
 from ftrack.stable import NO_SHIFT, Shift, StableSettings
 from ftrack.stack import open_stack
@@ -109,11 +109,6 @@ def job_of(plan: Plan, block: Block) -> Job:
     return Job(plan.run_id, plan.folder, block.id, region, pairs, part=len(plan.earlier))
 
 
-def motion_of(folder: str, part: int) -> str:
-    """Return where displacement is kept until the shifts of all pairs are known."""
-    return f"{folder}/motion-{part}" if part else f"{folder}/motion"
-
-
 def layout_of(folder: str, part: int) -> str | None:
     """Return where the metadata of a cube are that is appended to, None if they are where they belong."""
     return f"{folder}/layout" if part else None
@@ -191,6 +186,7 @@ def finish_match(job: Job, values: np.ndarray) -> Record:
         for name, measured in variables.items():
             known[name][list(job.pairs)] = measured
         variables = known
+    retry_storage(refuse_replaced)(job.folder, job.run_id)
     retry_storage(write_block)(url, variables, region)
     return _finish(job, "match", variables, begun)
 
@@ -283,5 +279,6 @@ def finish_velocity(job: Job, url: str, scale: Scale, fits: Sequence[Fit]) -> Re
         correction = correct([fit.shift for fit in fits[part]], [fit.calibration for fit in fits[part]], shape, window)
         for name, values in velocity_block(some, scale.days[part], scale.pixel_size, factor, correction).items():
             variables[name][part] = values
+    retry_storage(refuse_replaced)(job.folder, job.run_id)
     retry_storage(write_block)(url, variables, tuple(job.region), layout=layout_of(job.folder, job.part))
     return _finish(job, "velocity", variables, begun)

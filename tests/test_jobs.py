@@ -25,8 +25,9 @@ from ftrack.config import Workflow
 from ftrack.cube import open_cube
 from ftrack.errors import Retry, Stop
 from ftrack.gateway import running_clusters
-from ftrack.jobfiles import Beat, folder_of, read_beat
+from ftrack.jobfiles import Beat, Submission, folder_of, read_beat
 from ftrack.jobs import Job, list_jobs, open_job, submit
+from ftrack.launch import start_here
 from ftrack.plan import make_plan
 from ftrack.run import run_plan
 from ftrack.verify import verify_cube
@@ -221,6 +222,35 @@ def test_other_settings_take_the_place_of_a_plan_of_which_nothing_was_made(
     assert job.wait(LONG_ENOUGH).state == "done" and open_cube(output).sizes["mid_date"] == len(make_plan(other).pairs)
     with pytest.raises(Stop, match="finished cube of another run"):
         submit(workflow_of(listing, output, kind="threads", threads=1, workers=None))
+
+
+def test_other_settings_take_the_place_of_arrays_in_which_no_block_is(
+    slow: tuple[Path, FileServer], listing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    server, output = slow[1], tmp_path / "cube.zarr"
+    server.delay = 0.0
+
+    def start_while_nothing_can_be_read(job: Submission) -> None:
+        server.delay = 10 * LONG_ENOUGH
+        start_here(job)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ftrack.jobs.start_here", start_while_nothing_can_be_read)
+        job = submit(workflow_of(slow[0], output, kind="threads", threads=1, workers=None))
+    other = workflow_of(listing, output, kind="threads", threads=1, workers=None)
+    other = other.model_copy(update={"matcher": other.matcher.model_copy(update={"spacing": 12})})
+    until(lambda: beat_of(job).phase == "match")
+    with pytest.raises(Stop, match="is under way, and will write to"):
+        submit(other)
+    pid = beat_of(job).pid
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: not is_running(pid))
+    assert (output / "vx" / "zarr.json").exists() and records_of(job) == 0
+    with caplog.at_level("WARNING", "ftrack"):
+        again = submit(other)
+    assert f"nothing was made yet of the plan that was here ({job.submission.run_id})" in caplog.text
+    assert again.wait(LONG_ENOUGH).state == "done"
+    assert verify_cube(str(output)).problems == () and open_cube(output).attrs["run_id"] == make_plan(other).run_id
 
 
 def test_a_job_on_a_gateway_leaves_no_cluster_behind(listing: Path, reference: dict[str, str], tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from ftrack.config import Workflow
 from ftrack.errors import Stop
 from ftrack.jobfiles import Beat, Submission, write_beat, write_submission
 from ftrack.plan import describe, make_plan, read_plan, write_plan
+from ftrack.records import refuse_replaced
+from ftrack.refuse import write_plan_of
 from ftrack.scenes import find_scenes
 from ftrack.stable import StableSettings
 
@@ -196,6 +198,40 @@ def test_a_plan_of_which_nothing_was_made_does_not_stand_in_the_way(workflow: Ca
     (tmp_path / "cube.zarr" / "vx").write_text("begun")
     with pytest.raises(Stop, match="unfinished cube of another plan"):
         make_plan(workflow())
+
+
+def test_arrays_without_blocks_stand_in_the_way_unless_a_job_that_is_dead_made_them(
+    workflow: Callable[..., Workflow], tmp_path: Path
+) -> None:
+    output, folder = tmp_path / "cube.zarr", tmp_path / "cube.zarr.run"
+    for array in ("cube.zarr/vx", "cube.zarr/mid_date", "cube.zarr.run/motion/dx"):
+        (tmp_path / array).mkdir(parents=True)
+        (tmp_path / array / "zarr.json").write_text("{}")
+    (output / "vx" / "zarr.0a1b.partial").write_text("{")
+    (folder / "plan.json").write_text(json.dumps({"run_id": "other"}))
+    with pytest.raises(Stop, match="unfinished cube of another plan"):
+        make_plan(workflow())
+    job = Submission(id="1", run_id="other", name="", output=str(output), cluster={}, submitted="2020-01-01T00:00:00+00:00")
+    write_submission(str(folder), job)
+    write_beat(str(folder), Beat(driver="1", submission="1", time=time.time(), state="running"))
+    with pytest.raises(Stop, match=r"is under way, and will write to"):
+        make_plan(workflow())
+    write_beat(str(folder), Beat(driver="1", submission="1", time=time.time(), state="failed"))
+    assert make_plan(workflow()).run_id != "other"
+    for kept in ("cube.zarr/vx/c/0/0/0", "cube.zarr/notes.txt", "cube.zarr.run/blocks/match-0-0-0.json", "cube.zarr/y/data/notes.txt"):
+        (tmp_path / kept).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / kept).write_text("kept")
+        with pytest.raises(Stop, match="unfinished cube of another plan"):
+            write_plan_of(str(output), str(folder), "new", "{}")
+        (tmp_path / kept).unlink()
+        shutil.rmtree(folder / "blocks", ignore_errors=True)
+    write_plan_of(str(output), str(folder), "new", json.dumps({"run_id": "new"}))
+    assert not list(output.iterdir()) and sorted(path.name for path in folder.iterdir()) == [
+        "heartbeat.json", "job.json", "plan.json", "replaced",
+    ]  # fmt: skip
+    with pytest.raises(Stop, match="another run has taken the place of this one"):
+        refuse_replaced(str(folder), "other")
+    refuse_replaced(str(folder), "new")
 
 
 def test_a_full_disk_is_refused(workflow: Callable[..., Workflow], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,9 +9,13 @@ import pytest
 from rasterio.windows import Window
 from small_run import make_archive, make_workflow
 
+from ftrack.cube import create_motion
+from ftrack.errors import Stop
 from ftrack.plan import Plan, make_plan
 from ftrack.reader import ExactWarpReader
-from ftrack.tasks import measure_wave
+from ftrack.records import keys_in, mark_replaced, motion_of
+from ftrack.run import spec_of
+from ftrack.tasks import finish_match, job_of, measure_wave
 
 DAYS = (1, 4, 6, 9, 11, 14)
 """Two orbits take turns."""
@@ -47,3 +51,17 @@ def test_groups_of_images_come_back_in_the_order_of_the_pairs(plan: Plan) -> Non
     one = measure_wave(plan, plan.waves[0], numbers[1:2]).compute(scheduler="synchronous")
     np.testing.assert_array_equal(few, whole)
     np.testing.assert_array_equal(one[:, 0], whole[:, 1])
+
+
+def test_a_worker_that_a_replaced_run_has_left_writes_nothing(plan: Plan) -> None:
+    motion = motion_of(plan.folder, 0)
+    create_motion(motion, spec_of(plan))
+    job, before = job_of(plan, plan.blocks[0]), sorted(keys_in(motion))
+    sizes = (part.stop - part.start for part in job.region)
+    values = np.zeros((8, *sizes), np.float32)
+    mark_replaced(plan.folder, plan.run_id, "another")
+    with pytest.raises(Stop, match="another run has taken the place of this one"):
+        finish_match(job, values)
+    assert sorted(keys_in(motion)) == before
+    mark_replaced(plan.folder, "another", plan.run_id)
+    assert finish_match(job, values).done and len(keys_in(motion)) > len(before)
