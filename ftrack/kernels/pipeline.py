@@ -6,15 +6,22 @@ from typing import Any
 
 import numba
 from numba.core.codegen import JITCodeLibrary
-from numba.core.compiler import Compiler, CompilerBase, DefaultPassBuilder
-from numba.core.compiler_machinery import LoweringPass, register_pass
-from numba.core.typed_passes import NativeLowering
+from numba.core.compiler import Compiler, CompilerBase
+
+from ftrack.kernels.numba_passes import BEFORE, COUNTED, DONE, LOWERED, TYPED, Pass, Passes, QuickFlags
 
 FITS = ("0.68",)
 """Releases of Numba that this is known to fit, which uses their insides; others compile as they do by themselves, which takes longer."""
 
 
-class _Whole(JITCodeLibrary):
+class _Once(JITCodeLibrary):
+    """Code that is optimised as a whole alone."""
+
+    def _optimize_functions(self, ll_module: Any) -> None:
+        ll_module.data_layout = self._codegen._data_layout
+
+
+class _Whole(_Once):
     """The code of a function and of all that it calls."""
 
     def _optimize_final_module(self) -> None:
@@ -23,7 +30,7 @@ class _Whole(JITCodeLibrary):
         passes.run(self._final_module, builder)
 
 
-class _Part(JITCodeLibrary):
+class _Part(_Once):
     """The code of a function that only other functions call, and of all that it calls."""
 
     def finalize(self) -> None:
@@ -34,45 +41,44 @@ class _Part(JITCodeLibrary):
         self._finalized = True
 
 
-@register_pass(mutates_CFG=False, analysis_only=False)
-class _Register(LoweringPass):
+def _register(state: Any) -> None:
     """Let functions find the code of a part."""
-
-    _name = "register"
-
-    def __init__(self) -> None:
-        super().__init__()
-
-    def run_pass(self, state: Any) -> bool:
-        # Numba tells functions apart by what Python would call: a builtin that nothing else has.
-        state["cr"] = state["cr"]._replace(cfunc={}.get)
-        state.targetctx.insert_user_function(state["cr"].cfunc, state["cr"].fndesc, [state.library])
-        return True
+    # Numba tells functions apart by what Python would call: a builtin that nothing else has.
+    state["cr"] = state["cr"]._replace(cfunc={}.get)
+    state.targetctx.insert_user_function(state["cr"].cfunc, state["cr"].fndesc, [state.library])
 
 
-class WholeCompiler(CompilerBase):
+class _Kernels(CompilerBase):
+    """Compiles kernels."""
+
+    def _compile_core(self) -> Any:
+        self.state.flags = QuickFlags(self.state.flags)
+        return super()._compile_core()
+
+    def _passes(self, library: type[JITCodeLibrary], *last: Pass) -> list[Passes]:
+        state = self.state
+        state.library = library(state.targetctx.codegen(), state.func_id.func_qualname)
+        counted = COUNTED if state.flags.nrt else ()
+        return [Passes(*BEFORE, *TYPED, *counted, LOWERED, *last, DONE)]
+
+
+class WholeCompiler(_Kernels):
     """Compiles a function that Python calls."""
 
     def define_pipelines(self) -> list[Any]:
-        """Return the usual passes."""
-        state = self.state
-        state.library = _Whole(state.targetctx.codegen(), state.func_id.func_qualname)
-        state.library.enable_object_caching()
-        return [DefaultPassBuilder.define_nopython_pipeline(state)]
+        """Return the passes."""
+        passes = self._passes(_Whole)
+        self.state.library.enable_object_caching()
+        return passes
 
 
-class PartCompiler(CompilerBase):
+class PartCompiler(_Kernels):
     """Compiles a function that only compiled functions call."""
 
     def define_pipelines(self) -> list[Any]:
-        """Return the usual passes, without machine code."""
-        state = self.state
-        state.library = _Part(state.targetctx.codegen(), state.func_id.func_qualname)
-        state.flags.no_compile = True
-        passes = DefaultPassBuilder.define_nopython_pipeline(state)
-        passes.add_pass_after(_Register, NativeLowering)
-        passes.finalize()
-        return [passes]
+        """Return the passes, without machine code."""
+        self.state.flags.no_compile = True
+        return self._passes(_Part, _register)
 
 
 def compilers() -> tuple[type[CompilerBase], type[CompilerBase]]:
