@@ -20,6 +20,8 @@ from numba.core.rewrites.registry import rewrite_registry
 from numba.core.ssa import reconstruct_ssa
 from numba.core.transforms import canonicalize_cfg
 
+from ftrack.kernels.numba_lowering import QuickLower
+
 Pass = Callable[[Any], object]
 
 
@@ -50,7 +52,9 @@ class QuickFlags(Flags):
     __slots__ = ()
 
     def __eq__(self, other: object) -> bool:
-        return self is other or (type(other) is QuickFlags and self._values == other._values) or super().__eq__(other)
+        if type(other) is QuickFlags and self._values.keys() == other._values.keys():
+            return bool(self._values == other._values)
+        return bool(super().__eq__(other))
 
     def __hash__(self) -> int:
         return _SAME
@@ -170,5 +174,12 @@ TYPED: tuple[Pass, ...] = (assign_once, infer, strip)
 COUNTED: tuple[Pass, ...] = (typed_passes.NopythonRewrites().run_pass, typed_passes.IRLegalization().run_pass)
 """Passes for functions that make arrays: expressions of arrays become loops, and references are counted."""
 
-LOWERED: Pass = typed_passes.NativeLowering().run_pass
+
+class _Lowering(typed_passes.NativeLowering):
+    """Write a function in LLVM's terms."""
+
+    lowering_class = QuickLower
+
+
+LOWERED: Pass = _Lowering().run_pass
 DONE: Pass = typed_passes.NoPythonBackend().run_pass
