@@ -88,7 +88,7 @@ def prepare(images: tuple[np.ndarray, np.ndarray], at: Corners, layout: Layout, 
     tables, size = tables_of(layout), (layout.shape[0] * layout.side, layout.shape[1] * layout.side)
     r, r_valid = np.empty(size, np.float32), np.empty(size, np.bool_)
     gaps = copy_valid(reference, *at[0], r, r_valid)
-    chips = measure_chips(r, r_valid, layout, tables.blocks[:, :6], tables.of_chip)
+    chips = measure_chips(r, r_valid, layout, tables.blocks, tables.of_chip)
     corners = [(y, y + image.shape[0], x, x + image.shape[1]) for (y, x), image in zip(at, (reference, secondary), strict=True)]
     bounds = np.array(corners, np.int64)
     whole = _range_of(windows, layout, bounds)
@@ -205,8 +205,11 @@ def find_peaks(
 
 def _span(layout: Layout, windows: Windows) -> np.ndarray:
     """Return first and last row and first and last column of every window, int64 (row, 4, column)."""
-    dy, dx, radius = (np.broadcast_to(np.asarray(w, np.int64), (layout.rows, layout.columns)) for w in windows)
-    return np.stack([dy - radius, dy + radius + 1, dx - radius, dx + radius + 1], 1)
+    span = np.empty((layout.rows, 4, layout.columns), np.int64)
+    for k, middle in enumerate((windows.dy, windows.dx)):
+        np.subtract(middle, windows.radius, out=span[:, 2 * k])
+        np.add(middle, windows.radius + 1, out=span[:, 2 * k + 1])
+    return span
 
 
 def _search(span: np.ndarray, chips: Chips, usable: np.ndarray) -> Search:

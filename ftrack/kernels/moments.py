@@ -11,6 +11,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ftrack.kernels.boxes import FAINTEST, FLAT, LEVEL
+from ftrack.kernels.chain import DOWN, FIRST, RIGHT, SECOND
 from ftrack.kernels.compiled import filling
 from ftrack.kernels.lanes import LANES, VECTOR, Loop, larger, load, number, store
 from ftrack.kernels.layout import Layout
@@ -81,31 +82,17 @@ def summed(flags: np.ndarray) -> np.ndarray:
 
 def measure_chips(image: np.ndarray, valid: np.ndarray, layout: Layout, chain: np.ndarray, of_chip: np.ndarray) -> Chips:
     """Return the moments of a reference without gaps filled by zero: float32 (y, x) and bool (y, x)."""
-    shape = (len(layout.counts), layout.rows, layout.columns)
-    moments = np.zeros((4, len(chain), *layout.shape))
+    shape, blocks = (len(layout.counts), layout.rows, layout.columns), (len(chain), *layout.shape)
+    moments, weight = np.zeros((4, *blocks)), np.zeros(blocks, np.float32)
     if image.shape[1] < LANES:
         more = ((0, 0), (0, LANES - image.shape[1]))
         image, valid = np.pad(image, more), np.pad(valid, more)
     rooms = np.zeros(image.shape[1], np.float32), np.empty((4, image.shape[1]))
+    numbers, flags = np.empty((3, *shape), np.float32), np.empty((2, *shape), np.bool_)
     _measure_blocks(image, valid, layout.side, rooms, moments[0, 0], moments[1, 0], moments[2, 0], moments[3, 0])
-    weight = np.zeros((len(chain), *layout.shape), np.float32)
-    _merge_blocks(chain, moments, weight)
-    pixels, mean, spread, top = chosen = np.empty((4, *shape))
-    for c, (start, box) in enumerate(zip(layout.starts, of_chip, strict=True)):
-        rows, columns = (slice(start, start + (n - 1) * layout.step + 1, layout.step) for n in shape[1:])
-        chosen[:, c] = moments[:, box, rows, columns]
-    n = np.maximum(pixels, 1.0)
-    size = (layout.counts * layout.side)[:, None, None]
-    deviation = np.sqrt(spread / n)
-    return Chips(
-        moments[1, 0].copy(),
-        weight,
-        (pixels / size**2).astype(np.float32),
-        ~((deviation > FLAT * top) & (deviation**2 > FAINTEST)),
-        np.abs(mean) > LEVEL * deviation,
-        (pixels * mean).astype(np.float32),
-        (1.0 / np.sqrt(np.maximum(spread, 1e-60))).astype(np.float32),
-    )
+    given = (layout.side, layout.step, layout.counts, layout.starts, of_chip), (*blocks, *shape[1:])
+    _measure_chips(moments.ravel(), chain, *given, weight.ravel(), numbers.ravel(), flags.ravel())
+    return Chips(moments[1, 0].copy(), weight, numbers[0], flags[0], flags[1], numbers[1], numbers[2])
 
 
 def _add_rows(typing_context, image, at, width, valid, middle, rows, out, first, count):
@@ -167,18 +154,37 @@ def _measure_blocks(image, valid, side, rooms, n, mean, spread, top):
                 spread[i, j], top[i, j] = max(two - one * one / held, 0.0), highest
 
 
-def _merge_blocks(chain: np.ndarray, moments: np.ndarray, weight: np.ndarray) -> None:
-    """Put the moments of boxes together from those of their parts (Chan et al. 1983)."""
-    rows, columns = weight.shape[1:]
-    for b, (first, second, right, down, *_) in enumerate(chain[1:, :4].tolist(), 1):
-        size = (slice(0, rows - down), slice(0, columns - right))
-        n1, mean1, spread1, top1 = moments[:, first, : rows - down, : columns - right]
-        n2, mean2, spread2, top2 = moments[:, second, down:, right:]
-        both, difference = n1 + n2, mean1 - mean2
-        share = n1 * n2 / np.maximum(both, 1.0)
-        out = moments[:, b, : rows - down, : columns - right]
-        out[0] = both
-        out[1] = mean1 - difference * n2 / np.maximum(both, 1.0)
-        out[2] = spread1 + spread2 + share * difference**2
-        np.maximum(top1, top2, out=out[3])
-        weight[(b, *size)] = share * difference
+@filling
+def _measure_chips(moments, chain, layout, shape, weight, numbers, flags):
+    """Put the moments of boxes together from those of their parts (Chan et al. 1983), and fill what is known of chips; see `Chips`."""
+    (side, step, counts, starts, of_chip), (boxes, rows, columns, down, along) = layout, shape
+    second = np.uintp(boxes * rows * columns)
+    third, fourth = second + second, second + second + second
+    for b in range(1, boxes):
+        right, below = chain[b, RIGHT], chain[b, DOWN]
+        for y in range(rows - below):
+            one, other = np.uintp((chain[b, FIRST] * rows + y) * columns), np.uintp((chain[b, SECOND] * rows + y + below) * columns + right)
+            both = np.uintp((b * rows + y) * columns)
+            for x in range(np.uintp(columns - right)):
+                p, q, out = one + x, other + x, both + x
+                n1, n2 = moments[p], moments[q]
+                mean, difference = moments[second + p], moments[second + p] - moments[second + q]
+                spreads, top = moments[third + p] + moments[third + q], max(moments[fourth + p], moments[fourth + q])
+                n = max(n1 + n2, 1.0)
+                share = n1 * n2 / n
+                moments[out], moments[second + out] = n1 + n2, mean - difference * n2 / n
+                moments[third + out], moments[fourth + out] = spreads + share * (difference * difference), top
+                weight[out] = np.float32(share * difference)
+    chips, k = np.uintp(counts.size * down * along), np.uintp(0)
+    for c in range(counts.size):
+        size = np.float64((counts[c] * side) ** 2)
+        for i in range(down):
+            at = np.uintp((of_chip[c] * rows + starts[c] + i * step) * columns + starts[c])
+            for _ in range(along):
+                n, mean, spread = moments[at], moments[second + at], moments[third + at]
+                deviation = np.sqrt(spread / max(n, 1.0))
+                numbers[k], numbers[chips + k] = np.float32(n / size), np.float32(n * mean)
+                numbers[chips + chips + k] = np.float32(1.0 / np.sqrt(max(spread, 1e-60)))
+                flags[k] = not (deviation > FLAT * moments[fourth + at] and deviation * deviation > FAINTEST)
+                flags[chips + k] = abs(mean) > LEVEL * deviation
+                k, at = k + np.uintp(1), at + np.uintp(step)

@@ -6,6 +6,7 @@ brightness. The order of all sums depends on the size of a box alone.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -125,20 +126,29 @@ def fill_stacked(numbers: np.ndarray, region: tuple[int, int, int, int, int, int
     far : int64 (chip, row)
         Result, see ``ftrack.kernels.boxes.Boxes``.
     """
+    chains, scales = _chains_for(sizes)
+    pitch = (int(chains[1][-1].sum()) + 1) * region[3] + LANES
+    lines, places = on_a_line(np.zeros(2 * pitch + 2 * LANES, np.float32)), np.empty((len(scales), 3), np.int64)
+    _fill_stacked(numbers, region, chains, (lines, pitch, places, scales), far)
+
+
+@lru_cache(maxsize=64)
+def _chains_for(sizes: tuple[int, ...]) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+    """Return how rows are put together, how many are kept of each kind and which is the first, how columns are, and the chips' rows.
+
+    The last are the scales of `_stack_rows`.
+    """
     tall = lengths_for(sizes)
     kept = np.ones(len(tall), np.int64)
     for _, first, second in tall[1:]:
         kept[first] = max(kept[first], tall[second, LENGTH] + 1)
-    rows = np.stack([kept, np.cumsum(kept) - kept], 1)
     alone = [lengths_for((size,)) for size in sizes]
     wide = np.zeros((len(sizes), max(map(len, alone)), 3), np.int64)
     for chip, chain in enumerate(alone):
         wide[chip, : len(chain)] = chain
-    pitch = (int(kept.sum()) + 1) * region[3] + LANES
-    lines, places = on_a_line(np.zeros(2 * pitch + 2 * LANES, np.float32)), np.empty((len(tall), 3), np.int64)
     of_chip = np.array([int(np.flatnonzero(tall[:, LENGTH] == size)[0]) for size in sizes])
     scales = np.array([_scales(tall[first, LENGTH], tall[second, LENGTH]) for _, first, second in tall], np.float32)
-    _fill_stacked(numbers, region, (tall, rows, wide, of_chip), (lines, pitch, places, scales), far)
+    return (tall, np.stack([kept, np.cumsum(kept) - kept], 1), wide, of_chip), scales
 
 
 def _scales(n1: int, n2: int) -> tuple[float, float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -73,8 +74,13 @@ Cell = tuple[int, int, int, int]
 
 
 def tables_of(layout: Layout) -> Tables:
-    """Return the tables of a layout."""
-    chain, of_chip = chain_for(layout.counts)
+    """Return the tables of a layout, which are not to be changed."""
+    return _tables_of(layout.side, tuple(layout.counts.tolist()), tuple(layout.starts.tolist()))
+
+
+@lru_cache(maxsize=64)
+def _tables_of(side: int, counts: tuple[int, ...], starts: tuple[int, ...]) -> Tables:
+    chain, of_chip = chain_for(np.array(counts))
     table = np.zeros((len(chain), 13), np.int64)
     table[:, : chain.shape[1]] = chain
     along = chain[1:][chain[1:, DOWN] == 0]
@@ -86,8 +92,8 @@ def tables_of(layout: Layout) -> Tables:
     down = np.where(chain[:, DOWN] > 0, chain[chain[:, SECOND], HEIGHT], 0)
     table[:, BACK], table[:, RING] = np.maximum(down, 1), np.cumsum(down) - down
     table[:, CHIP] = -1
-    table[of_chip, CHIP], table[of_chip, START] = np.arange(len(of_chip)), layout.starts
-    pixels, of_box = chain_of_pixels(chain, layout.side)
+    table[of_chip, CHIP], table[of_chip, START] = np.arange(len(of_chip)), starts
+    pixels, of_box = chain_of_pixels(chain, side)
     return Tables(table, pixels, of_box, of_chip, int(kept.sum()), int(down.sum()), rows_to_remember(pixels))
 
 

@@ -26,13 +26,13 @@ def windows_around(prior: Prior, radius: int, margin: int, shape: tuple[int, int
 
     What is expected farther away than ``farthest`` px, where there are no data any more, is expected there.
     """
-    dy, dx = (np.clip(_whole_pixels(part, margin, shape), -farthest, farthest).astype(np.int64) for part in (prior.dy, prior.dx))
+    dy, dx = (_whole_pixels(part, margin, shape, farthest) for part in (prior.dy, prior.dx))
     return Windows(dy, dx, np.full(shape, radius, np.int64))
 
 
-def _whole_pixels(expected: float | np.ndarray, margin: int, shape: tuple[int, int]) -> np.ndarray:
+def _whole_pixels(expected: float | np.ndarray, margin: int, shape: tuple[int, int], farthest: int) -> np.ndarray:
     """Round what is expected; an array that lacks the margin is carried on."""
-    values = np.nan_to_num(np.asarray(expected, float))
+    values = np.clip(np.rint(np.nan_to_num(np.asarray(expected, float))), -farthest, farthest).astype(np.int64)
     if values.ndim and values.shape != shape:
         values = np.pad(values, margin, mode="edge")
-    return np.asarray(np.rint(np.broadcast_to(values, shape)))
+    return np.full(shape, values)

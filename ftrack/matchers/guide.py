@@ -108,9 +108,12 @@ def look_ahead(
 
 def _spans(allowed: Windows, radius: int, factor: int) -> np.ndarray:
     """Return first and last row and first and last column of the windows, decimated px, which hold all that is allowed."""
-    first, last = (allowed.dy - radius, allowed.dx - radius), (allowed.dy + radius, allowed.dx + radius)
-    low, high = (part // factor for part in first), (-(-part // factor) + 1 for part in last)
-    return np.stack([part for both in zip(low, high, strict=True) for part in both], 1)
+    rows, columns = allowed.dy.shape
+    span = np.empty((rows, 4, columns), np.int64)
+    for k, part in enumerate((allowed.dy, allowed.dx)):
+        np.floor_divide(part - radius, factor, out=span[:, 2 * k])
+        np.subtract(1, (-radius - part) // factor, out=span[:, 2 * k + 1])
+    return span
 
 
 def _levelled(
