@@ -10,8 +10,8 @@ from pathlib import Path
 from numba import config
 
 import ftrack.kernels
-from ftrack.kernels.chips import weigh_blocks
 from ftrack.kernels.compiled import compiled
+from ftrack.kernels.smooth import keep_coherent
 
 KEEPER = "import sys; sys.path.insert(0, sys.argv[1]); import kept.compiled as c; print(c._VERSION)"
 
@@ -20,7 +20,7 @@ def test_the_folder_is_that_of_the_version_and_others_keep_theirs() -> None:
     before = config.CACHE_DIR
     compiled(lambda x: x)
     assert before == config.CACHE_DIR
-    assert "kernels-" in weigh_blocks.stats.cache_path
+    assert "kernels-" in keep_coherent.stats.cache_path
 
 
 def test_a_change_in_any_kernel_is_another_version(tmp_path: Path) -> None:

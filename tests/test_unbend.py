@@ -155,9 +155,11 @@ def test_noise_that_is_drawn_together_is_shared_farther() -> None:
 
 @pytest.mark.parametrize(("power", "least", "most"), [(1.0, 1.0, 1.15), (4.0, 3.0, 5.0)])
 def test_noise_like_the_ground_counts_as_far_as_it_is_more_than_chance(power: float, least: float, most: float) -> None:
-    layout = lay_out((32,), 8, 0, 40, 40)
-    found, moved = np.zeros((5, 40, 40)), np.zeros((2, 40, 40))
-    found[:2] = np.sqrt(power) * np.random.default_rng(2).normal(size=(2, 40, 40))
-    colour = module._colour(layout, np.zeros((40, 40), np.int8), 0.4, moved, found)
+    one = solve(np.zeros((2, 344, 344)), 32, 8, 1.0 / 32)
+    plain = unbent(one)[2:4]
+    # The mean of the neighbourhood has its share of the noise of each block.
+    share = 1.0 - noise_of(32, 8, 8).held[0] / 16
+    one.solved[10:12] = np.sqrt(power * share) * np.random.default_rng(2).normal(size=(2, 40, 40))
+    colour = np.square(unbent(one)[2:4] / plain)
     assert colour.min() >= 1.0
     assert least <= colour.mean() <= most

@@ -29,6 +29,11 @@ class Layout(NamedTuple):
         most = int(self.counts.max())
         return ((self.rows - 1) * self.step + most, (self.columns - 1) * self.step + most)
 
+    @property
+    def blocks(self) -> tuple[int, int, np.ndarray, np.ndarray]:
+        """Where the blocks of chips lie: (side, step, counts, starts)."""
+        return self.side, self.step, self.counts, self.starts
+
 
 LARGEST_SIDE = 32
 """Blocks of even side are halved until they are no larger, so that sums in single precision stay short."""
@@ -39,8 +44,8 @@ def lay_out(chip_sizes: tuple[int, ...], spacing: int, radius: int, rows: int, c
     side = int(np.gcd.reduce([spacing, *(c // 2 for c in chip_sizes)]))
     while side > LARGEST_SIDE and side % 2 == 0:
         side //= 2
-    counts = np.array([c // side for c in chip_sizes])
-    starts = np.array([(max(chip_sizes) - c) // 2 // side for c in chip_sizes])
+    counts = np.array([c // side for c in chip_sizes], np.int64)
+    starts = np.array([(max(chip_sizes) - c) // 2 // side for c in chip_sizes], np.int64)
     return Layout(side, spacing // side, counts, starts, radius, rows, columns)
 
 

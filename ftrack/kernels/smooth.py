@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ftrack.kernels.compiled import filling
+from ftrack.kernels.compiled import filling, shared
+from ftrack.kernels.planes import ALIGNED, add_lines
 
 
 def bell(width: float, radius: int) -> np.ndarray:
@@ -18,47 +19,58 @@ def smooth(values: np.ndarray, known: np.ndarray, weights: np.ndarray, out: np.n
 
     Parameters
     ----------
-    values : float64 (2, row, column)
-        A vector at every node.
+    values : float64 (plane, row, column)
+        Numbers at every node.
     known : bool (row, column)
         Which of them count.
     weights : float64 (2 * radius + 1,)
         Weights along each axis; see ``bell``.
-    out : float64 (2, row, column)
+    out : float64 (plane, row, column)
         Result; NaN where nothing is known within the radius.
     """
-    rows, columns = known.shape
-    rooms = np.zeros((3, rows, columns)), np.zeros((3, columns + weights.size // 2 * 2)), np.empty((3, columns))
-    _smooth(values, known, weights, *rooms, out)
+    _smooth(values, known, weights, np.empty(room_of(values.shape, weights.size)), out)
+
+
+def room_of(shape: tuple[int, ...], taps: int) -> int:
+    """Return how many numbers of room planes of a shape need to be smoothed."""
+    planes, rows, columns = shape
+    return (columns + ALIGNED) * (3 + (planes + 1) * (rows + taps)) + taps
 
 
 @filling
-def _smooth(values, known, weights, across, line, total, out):
-    (rows, columns), radius = known.shape, weights.size // 2
+def _smooth(values, known, weights, room, out):
+    smooth_planes(values.reshape(-1), 0, known.size, values.shape[0], known, weights, room, out.reshape(-1), 0)
+
+
+@shared
+def smooth_planes(values, first, pitch, planes, known, weights, room, out, to):
+    """Fill the weighted mean of the known values, as ``smooth`` does.
+
+    Planes begin ``first`` or ``to`` numbers behind the first one, and lie ``pitch`` apart; those of the result may be those of the values.
+    ``room`` has ``room_of`` numbers.
+    """
+    (rows, columns), radius, taps = known.shape, weights.size // 2, weights.size
+    width = -(-columns // ALIGNED) * ALIGNED
+    size, line, across = (rows + 2 * radius) * width, 2 * width, 3 * width + 2 * radius
+    weight, total, inside = room[:width], room[width:line], room[line + radius : across]
+    for k in range(line, across):
+        room[k] = 0.0
+    for p in range(planes + 1):
+        begin = across + p * size
+        for k in range(radius * width):
+            room[begin + k], room[begin + size - 1 - k] = 0.0, 0.0
+        for i in range(rows):
+            row = values[first + p % planes * pitch + i * columns :]
+            for j in range(columns):
+                inside[j] = (row[j] if p < planes else 1.0) if known[i, j] else 0.0
+            add_lines(room, line, 1, weights, taps, room, begin + (radius + i) * width, width)
     for i in range(rows):
-        for j in range(columns):
-            there = known[i, j]
-            line[0, j + radius] = values[0, i, j] if there else 0.0
-            line[1, j + radius] = values[1, i, j] if there else 0.0
-            line[2, j + radius] = 1.0 if there else 0.0
-        for p in range(3):
-            along = across[p, i]
-            for k in range(weights.size):
-                part, weight = line[p, k : k + columns], weights[k]
-                for j in range(columns):
-                    along[j] += weight * part[j]
-    for i in range(rows):
-        for p in range(3):
-            down = total[p]
-            down[:] = 0.0
-            for k in range(max(0, i - radius), min(rows, i + radius + 1)):
-                part, weight = across[p, k], weights[k - i + radius]
-                for j in range(columns):
-                    down[j] += weight * part[j]
-        for j in range(columns):
-            some = total[2, j] > 0.0
-            out[0, i, j] = total[0, j] / total[2, j] if some else np.nan
-            out[1, i, j] = total[1, j] / total[2, j] if some else np.nan
+        add_lines(room, across + planes * size + i * width, width, weights, taps, room, 0, width)
+        for p in range(planes):
+            add_lines(room, across + p * size + i * width, width, weights, taps, room, width, width)
+            row = out[to + p * pitch + i * columns :]
+            for j in range(columns):
+                row[j] = total[j] / weight[j] if weight[j] > 0.0 else np.nan
 
 
 @filling

@@ -184,7 +184,7 @@ def _solve(
     ``along`` is the field, its change from which blocks are drawn back in parts, and room for their sums.
     """
     field, even, room = along
-    spacing, blocks = layout.step * layout.side, (layout.side, layout.step, layout.counts.astype(np.int64), layout.starts.astype(np.int64))
+    spacing = layout.step * layout.side
     start = int(layout.counts.max()) * layout.side // 2 - apron * spacing
     sums = room[: math.prod(layout.shape) * PLANES].reshape(*layout.shape, PLANES)
     usable = np.empty(found.chosen.shape, np.bool_)
@@ -196,7 +196,7 @@ def _solve(
     place, tables = (start, start, spacing), (TABLE.reshape(-1), KEPT_BETWEEN)
     sum_blocks(images[:2], images.corner, wide, place, tables, used, even, layout.side, sums)
     own = found._replace(status=found.status.copy(), chosen=found.chosen.copy())
-    solve_nodes(sums, blocks, _taken(field, inside), own.peaks, limits, own.status, own.chosen, usable, solved)
+    solve_nodes(sums, layout.blocks, _taken(field, inside), own.peaks, limits, own.status, own.chosen, usable, solved)
     return Solution(sums, solved, usable, own)
 
 

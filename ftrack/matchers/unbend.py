@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from ftrack.kernels.chips import chip_sums, weigh_blocks
+from ftrack.kernels.centres import NODES, move_to_centres
 from ftrack.kernels.layout import Layout, lay_out
-from ftrack.kernels.smooth import bell, smooth
-from ftrack.kernels.solve import LEAST_SHARE
+from ftrack.kernels.planes import ALIGNED, LANES
+from ftrack.kernels.smooth import bell, room_of
 
 ROUNDS = ((0.5, 0.75), (0.35, 0.5))
 """Width and radius of the Gaussian of every round, in smallest chips; the first smooths the solutions themselves."""
@@ -32,9 +32,6 @@ COLOUR = (1.5, 1.75)
 
 BENT = 1.25
 """Bend of a field inside a chip over that of a parabola: so much more makes up for what the rounds leave of it."""
-
-LEAST_ERROR = 1e-6
-"""Images that are alike to the last bit have no error; it counts as this, px."""
 
 WAVES = 64
 """Wavelengths along each axis from which the power of noise is summed."""
@@ -67,22 +64,6 @@ class Noise(NamedTuple):
     held: tuple[float, ...]
 
 
-class Chips(NamedTuple):
-    """The weights of a field's means over the chips of the nodes.
-
-    ``sums`` are those of the blocks, ``inverse`` is the inverse of the squared gradients' sums per chip. ``share`` is how much of what a
-    linearly interpolated field bends inside the chip a smooth one does.
-    """
-
-    layout: Layout
-    blocks: Any
-    sums: np.ndarray
-    chosen: np.ndarray
-    noise: np.ndarray
-    inverse: np.ndarray
-    share: np.ndarray
-
-
 def unbend(sums: np.ndarray, layout: Layout, field: np.ndarray, chosen: np.ndarray, together: np.ndarray, solved: np.ndarray) -> None:
     """Move solutions from the mean over their chip to its centre, and draw them together where they differ by no more than noise.
 
@@ -101,88 +82,36 @@ def unbend(sums: np.ndarray, layout: Layout, field: np.ndarray, chosen: np.ndarr
     solved : float64 (FIELDS, row, column)
         From ``solve_nodes``; displacement and errors are changed.
     """
-    spacing = layout.step * layout.side
-    sizes = tuple(int(count) * layout.side for count in layout.counts)
-    reach, noise = reach_of(sizes, spacing), noise_of(sizes[0], spacing, layout.side)
-    bells = [bell(width * sizes[0] / spacing, radius) for (width, _), radius in zip(ROUNDS, reach.rounds, strict=True)]
-    pool = bell(POOL[0] * sizes[0] / spacing, reach.pool)
-    chips = _weigh(sums, layout, np.where(together, chosen, -1).astype(np.int8), solved)
-    own = np.where(together, solved[:2], 0.0)
-    squared = np.square(np.where(together, np.maximum(solved[2:4], LEAST_ERROR), 1.0))
-    followed = _smoothed(own, together, bells[0])
-    followed = np.where(np.isnan(followed), np.nan_to_num(field), followed)
-    around = _smoothed(squared, together, bells[0])
-    colour = _colour(layout, chips.chosen, noise.held[0], np.where(together, followed - own, 0.0), solved[10:])
-    variance, scale = noise.held[0] * around * colour, np.maximum(squared, LEAST_SHARE * np.nan_to_num(around, nan=1.0)).sum(0)
-    squared *= colour
-    for k, seen in enumerate(noise.seen, 1):
-        left = np.where(together, own - _means(chips, followed), 0.0)
-        if k < len(bells):
-            left = np.nan_to_num(_smoothed(left, together, bells[k]))
-        power = np.nan_to_num(_smoothed(np.square(left) / scale, together, pool))
-        believed, signal = _believe(power, seen), np.clip(power - 0.5 * DOUBT * seen * colour, 0.0, None) * scale
-        followed = followed + believed * left
-        # What is not believed may be true, and after the first round as much may be missing as this one still found.
-        variance += believed * (noise.held[k] - noise.held[k - 1]) * squared
-        variance += (np.square(1.0 - believed) + (np.square(believed) if k > 1 else 0.0)) * signal
-    solved[:2] = np.where(together, followed, solved[:2])
-    solved[2:4] = np.where(together, np.sqrt(variance), solved[2:4])
+    sizes, spacing = tuple(int(count) * layout.side for count in layout.counts), layout.step * layout.side
+    weights, shape = _weights_of(sizes, spacing, layout.side), together.shape
+    height, width = layout.shape
+    width = -(-width // ALIGNED) * ALIGNED
+    room = np.empty(max(room_of((4, *shape), max(bell.size for bell in weights.bells)), 3 * width))
+    rooms = np.empty((NODES, -(-together.size // LANES) * LANES)), np.empty((4, height, width)), room
+    numbers = (*weights.noise, DOUBT, weights.chance)
+    move_to_centres(sums, layout.blocks, field, weights.bells, numbers, weights.chips, chosen, together, rooms, solved)
 
 
-def _smoothed(values: np.ndarray, known: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    out = np.empty_like(values)
-    smooth(values, known, weights, out)
-    return out
+class _Weights(NamedTuple):
+    """What ``move_to_centres`` is given for chips of some sizes."""
+
+    bells: tuple[np.ndarray, ...]
+    noise: Noise
+    chance: float
+    chips: tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-def _believe(power: np.ndarray, seen: float) -> np.ndarray:
-    """Return how far what is left of both components is believed, 0 to 1."""
-    total = power.sum(0)
-    return np.asarray(np.clip(1.0 - DOUBT * seen / np.where(total > 0.0, total, np.inf), 0.0, 1.0) * (total > 0.0))
-
-
-def _colour(layout: Layout, chosen: np.ndarray, held: float, moved: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """Return by how much noise moves solutions more than white noise of its power, as what changes on the ground does; at least 1.
-
-    What is left of single blocks says so (White 1980), where the mean of the neighbourhood is believed, ``moved`` px from the solution:
-    of each component, float64 (2, row, column).
-    """
-    side, smallest, known = layout.side, int(layout.counts[0]) * layout.side, chosen >= 0
-    weights = bell(COLOUR[0] * smallest / (layout.step * side), -int(-COLOUR[1] * smallest // (layout.step * side)))
-    own, by, cross = found[:2], found[2:4], found[4]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        left = own + moved * by + np.where(by > 0.0, moved[::-1] * cross / by, 0.0)
-    # The mean has taken its share of the noise of the block.
-    more = (1.0 / (1.0 - held / layout.counts.astype(float) ** 2))[np.maximum(chosen, 0)]
-    power = np.nan_to_num(_smoothed(np.where(known, np.square(left) * more, 0.0), known, weights), nan=1.0)
-    beyond, chance = np.maximum(power - 1.0, 0.0), 2.0 * np.square(power) * (np.square(weights).sum() / weights.sum() ** 2) ** 2
-    return np.asarray(1.0 + beyond * np.clip(1.0 - chance / np.where(beyond > 0.0, np.square(beyond), np.inf), 0.0, 1.0))
-
-
-def _weigh(sums: np.ndarray, layout: Layout, chosen: np.ndarray, solved: np.ndarray) -> Chips:
-    """Take from what is solved what weighs a field."""
-    blocks = (layout.side, layout.step, layout.counts.astype(np.int64), layout.starts.astype(np.int64))
-    noise, xx, xy, yy, n = np.where(chosen >= 0, solved[5:10], 0.0)
-    noise = np.minimum(noise, (1.0 - LEAST_SHARE) * np.minimum(xx, yy) / np.maximum(n, 1.0))
-    a, b, c = xx - noise * n, xy, yy - noise * n
-    determinant = a * c - b * b
-    sound = determinant > 0.0
-    inverse = np.where(sound, np.stack([c, -b, a]) / np.where(sound, determinant, 1.0), 0.0)
-    spacing = layout.step * layout.side
-    shares = np.array([share_of(int(count) * layout.side, spacing, layout.side) for count in layout.counts])
-    return Chips(layout, blocks, sums, chosen, noise, inverse, shares[np.maximum(chosen, 0).astype(np.int64)])
-
-
-def _means(chips: Chips, field: np.ndarray) -> np.ndarray:
-    """Return the mean of a field over every chip, weighed as the solution weighs it."""
-    layout = chips.layout
-    side, largest = layout.side, int(layout.counts.max()) * layout.side
-    planes, total = np.empty((4, *layout.shape)), np.zeros((4, *chips.chosen.shape))
-    weigh_blocks(chips.sums, field, (side - largest, 2 * side, 2 * layout.step * side), planes)
-    chip_sums(planes, chips.blocks, chips.chosen, total)
-    u, v = total[:2] - chips.noise * total[2:]
-    a, b, c = chips.inverse
-    return np.asarray(field + chips.share * (np.stack([a * u + b * v, b * u + c * v]) - field))
+@lru_cache(maxsize=64)
+def _weights_of(sizes: tuple[int, ...], spacing: int, side: int) -> _Weights:
+    """Return the weights of neighbours and of chips of some sizes, ascending."""
+    reach, noise, smallest = reach_of(sizes, spacing), noise_of(sizes[0], spacing, side), sizes[0] / spacing
+    first, second = (bell(width * smallest, radius) for (width, _), radius in zip(ROUNDS, reach.rounds, strict=True))
+    pool, colour = bell(POOL[0] * smallest, reach.pool), bell(COLOUR[0] * smallest, -int(-COLOUR[1] * sizes[0] // spacing))
+    chance = (np.square(colour).sum() / colour.sum() ** 2) ** 2
+    blocks = np.array(sizes, float) // side
+    ones = np.ones(int(blocks.max()))
+    chips = (np.array([share_of(size, spacing, side) for size in sizes]), 1.0 / (1.0 - noise.held[0] / blocks**2), ones)
+    return _Weights((first, second, pool, colour), noise, float(chance), chips)
 
 
 @lru_cache(maxsize=64)
