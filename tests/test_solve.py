@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from numba import njit
 from oracles import summed
 
-from ftrack.kernels import solve
-from ftrack.kernels.layout import lay_out
-from ftrack.kernels.normal import PLANES, N
-from ftrack.kernels.solve import FIELDS
+from ftrack.kernels.normal import N
+from ftrack.kernels.solve import BLOCK, CENTRE, FIELDS, FOUND, KNOWN, SOLVED, look_at_blocks, solve_chips
 from ftrack.synthetic import shifted_pair
-
-add_blocks, solve_chip = (njit(part.py_func, error_model="numpy") for part in (solve.add_blocks, solve.solve_chip))
 
 SIDE, COUNT = 8, 4
 CHIP = SIDE * COUNT
@@ -28,23 +23,12 @@ def sums_of(reference: np.ndarray, secondary: np.ndarray, field: tuple[float, fl
 
 
 def solved(sums: np.ndarray, centre: tuple[float, float]) -> tuple[bool, np.ndarray]:
-    found = np.full(FIELDS, np.nan)
-    return bool(solve_chip(sums.sum((0, 1)), sums[0, 0], centre, found)), found
-
-
-@pytest.mark.parametrize(("sizes", "spacing"), [((32,), 8), ((16, 32, 64), 8), ((16, 32), 24), ((20, 48), 12), ((8,), 32)])
-def test_chips_are_sums_of_their_blocks(sizes: tuple[int, ...], spacing: int) -> None:
-    layout = lay_out(sizes, spacing, 0, 4, 5)
-    sums = np.random.default_rng(0).normal(size=(*layout.shape, PLANES))
-    blocks = (layout.side, layout.step, layout.counts.astype(np.int64), layout.starts.astype(np.int64))
-    down, total = np.empty(sums.shape[1:]), np.empty((5, PLANES))
-    for chip, (count, start) in enumerate(zip(layout.counts, layout.starts, strict=True)):
-        for row in range(4):
-            add_blocks(sums, blocks, chip, row, down, total)
-            top = start + row * layout.step
-            lefts = start + layout.step * np.arange(5)
-            expected = [sums[top : top + count, left : left + count].sum((0, 1)) for left in lefts]
-            np.testing.assert_allclose(total, expected, rtol=1e-12, atol=1e-12)
+    planes = np.full((KNOWN, 1), np.nan)
+    planes[:BLOCK, 0], planes[BLOCK:CENTRE, 0], planes[CENTRE:FOUND, 0] = sums.sum((0, 1)), sums[0, 0], centre
+    with np.errstate(invalid="ignore", divide="ignore"):
+        solve_chips(planes)
+        look_at_blocks(planes)
+    return bool(planes[SOLVED, 0]), planes[FOUND : FOUND + FIELDS, 0]
 
 
 @pytest.mark.parametrize("field", [(0.0, 0.0), (3.0, -2.0), (2.7, -2.4)])

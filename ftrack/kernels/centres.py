@@ -67,18 +67,18 @@ def move_to_centres(sums, blocks, field, bells, numbers, chips, chosen, together
             nodes[FIELD + d, m] = known if known == known else 0.0
         nodes[THERE, m], nodes[SHARE, m], nodes[MORE, m] = 1.0 if there[m] else 0.0, chips[0][chip], chips[1][chip]
     _begin(node, pitch, count, ())
-    smooth_planes(node, OWN * pitch, pitch, 2 * pair, together, bells[0], room, node, FOLLOWED * pitch)
+    smooth_planes(node[OWN * pitch :], pitch, 2 * pair, together, bells[0], room, node[FOLLOWED * pitch :])
     _leave_of_blocks(node, pitch, count, ())
-    smooth_planes(node, POWER * pitch, pitch, pair, together, bells[3], room, node, POWER * pitch)
+    smooth_planes(node[POWER * pitch :], pitch, pair, together, bells[3], room, node[POWER * pitch :])
     _tell_colour(node, pitch, count, (held[0], chance))
     for k in range(len(seen)):
         weigh_blocks(sums, node, (FOLLOWED * pitch, pitch), together.shape, place, room, planes)
         chip_sums(planes, blocks, chips[2], chosen, room, node, (TOTAL * pitch, pitch))
         _leave_of_means(node, pitch, count, ())
         if k == 0:
-            smooth_planes(node, LEFT * pitch, pitch, pair, together, bells[1], room, node, LEFT * pitch)
+            smooth_planes(node[LEFT * pitch :], pitch, pair, together, bells[1], room, node[LEFT * pitch :])
         _take_power(node, pitch, count, ())
-        smooth_planes(node, POWER * pitch, pitch, pair, together, bells[2], room, node, POWER * pitch)
+        smooth_planes(node[POWER * pitch :], pitch, pair, together, bells[2], room, node[POWER * pitch :])
         _follow(node, pitch, count, (1.0 if k > 0 else 0.0, doubt * seen[k], 0.5 * doubt * seen[k], held[k + 1] - held[k]))
     for m in range(count):
         if there[m]:

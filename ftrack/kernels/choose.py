@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from ftrack.kernels.certain import AMBIGUOUS, MEASURED, agree, judge_peak
-from ftrack.kernels.compiled import filling, shared
+from ftrack.kernels.compiled import filling, inner, shared
 from ftrack.kernels.normal import PLANES, N
-from ftrack.kernels.solve import add_blocks, solve_chip
+from ftrack.kernels.planes import ALIGNED, LANES, add_lines, each
+from ftrack.kernels.solve import BLOCK, CENTRE, FEWER, FOUND, KNOWN, SOLVED, look_at_blocks, solve_chips
 
 NO_DATA, NO_TEXTURE, DIVERGED, ERROR_TOO_LARGE, NOT_COMPUTED = 2, 4, 8, 9, 255
 """Further codes of ``ftrack.schema.Status``; see ``ftrack.kernels.certain``."""
@@ -148,14 +149,17 @@ def explains(correlation: float, peak: float, far: bool) -> bool:
     return left_before >= BETTER * left if far else left <= BETTER * left_before + SLACK
 
 
-@shared
-def _trust(found, peak, y, x, max_error):
-    """Say whether a solution belongs to its peak, or why not."""
-    distance = max(abs(found[0] - x), abs(found[1] - y))
-    far = distance > NEAR + ERRORS * max(found[2], found[3])
-    if not (distance <= REACH and explains(found[4], peak, far)):
+@inner
+def _trust(known, k, peak, y, x, least, max_error):
+    """Say whether the solution of a chip belongs to its peak, or why not."""
+    dx, dy = known[FOUND, k], known[FOUND + 1, k]
+    moved = max(abs(dx - known[CENTRE, k]), abs(dy - known[CENTRE + 1, k]))
+    if not (known[SOLVED, k] > 0.0 and known[N, k] >= least and moved <= STEP):
         return DIVERGED
-    return MEASURED if found[2] <= max_error and found[3] <= max_error else ERROR_TOO_LARGE
+    x_error, y_error, distance = known[FOUND + 2, k], known[FOUND + 3, k], max(abs(dx - x), abs(dy - y))
+    if not (distance <= REACH and explains(known[FOUND + 4, k], peak, distance > NEAR + ERRORS * max(x_error, y_error))):
+        return DIVERGED
+    return MEASURED if x_error <= max_error and y_error <= max_error else ERROR_TOO_LARGE
 
 
 def solve_nodes(
@@ -176,7 +180,7 @@ def solve_nodes(
     Parameters
     ----------
     sums : float64 (block row, block column, PLANES)
-        From ``ftrack.kernels.normal.sum_blocks``.
+        From ``ftrack.kernels.normal.sum_blocks``; ``ALIGNED`` numbers behind the last are read.
     blocks : (side, step, counts, starts)
         See ``ftrack.kernels.layout.Layout``.
     field : float64 (2, row, column)
@@ -194,42 +198,64 @@ def solve_nodes(
     found : float64 (fields, row, column)
         Result; see ``ftrack.kernels.solve``.
     """
-    chips, columns = blocks[2].size, chosen.shape[1]
-    rooms = np.empty(sums.shape[1:]), np.empty((chips, columns, PLANES)), np.empty(found.shape[0]), np.empty(chips, np.bool_)
+    columns, width = chosen.shape[1], sums.shape[1] * PLANES + ALIGNED
+    known = np.empty((KNOWN, -(-columns // LANES) * LANES))
+    rooms = np.ones(int(blocks[2].max())), np.empty((2, width)), known, np.empty(columns, np.int64)
     _solve_nodes(sums, blocks, field, peaks, limits, rooms, status, chosen, together, found)
+
+
+_solve, _look = each(solve_chips), each(look_at_blocks)
 
 
 @filling
 def _solve_nodes(sums, blocks, field, peaks, limits, rooms, status, chosen, together, found):
-    side, counts, (peak, dy, dx) = blocks[0], blocks[2], peaks
-    rows, columns = chosen.shape
-    down, total, one, added = rooms
+    (side, step, counts, starts), (ones, lines, known, nodes), closely = blocks, rooms, found.shape[0] > FEWER
+    (rows, columns), width, pitch = chosen.shape, sums.shape[1] * PLANES, known.shape[1]
     for i in range(rows):
-        added[:] = False
         for j in range(columns):
             together[i, j] = False
-            for p in range(one.size):
+            for p in range(found.shape[0]):
                 found[p, i, j] = np.nan
-            centre = (field[0, i, j], field[1, i, j])
-            for c in range(max(chosen[i, j], 0), counts.size):
-                y, x = float(dy[c, i, j]), float(dx[c, i, j])
-                confirmed = status[c, i, j] == AMBIGUOUS and abs(x - centre[0]) <= NEAR and abs(y - centre[1]) <= NEAR
-                if status[c, i, j] != MEASURED and not confirmed:
-                    continue
-                if not added[c]:
-                    add_blocks(sums, blocks, c, i, down, total[c])
-                    added[c] = True
-                size, said, q = side * counts[c], DIVERGED, total[c, j]
-                known = centre[0] == centre[0] and q[N] >= limits[0] * size * size
-                middle = blocks[3][c] + counts[c] // 2
-                block = sums[middle + i * blocks[1], middle + j * blocks[1]]
-                if known and solve_chip(q, block, centre, one) and max(abs(one[0] - centre[0]), abs(one[1] - centre[1])) <= STEP:
-                    said = _trust(one, peak[c, i, j], y, x, limits[1])
-                status[c, i, j] = said
-                if said == MEASURED:
+        for c in range(counts.size):
+            count = _choose(c, i, field, peaks, status, chosen, together, nodes)
+            if count == 0:
+                continue
+            first, size, middle = starts[c], side * counts[c], starts[c] + counts[c] // 2
+            add_lines(sums.reshape(-1), (first + i * step) * width, width, ones, counts[c], lines[0], 0, width)
+            add_lines(lines[0], first * PLANES, PLANES, ones, counts[c], lines[1], 0, ((columns - 1) * step + 1) * PLANES)
+            for k in range(count):
+                j = nodes[k]
+                total, block = lines[1, j * step * PLANES :], sums[middle + i * step, middle + j * step]
+                for p in range(PLANES):
+                    known[p, k] = total[p]
+                    if closely:
+                        known[BLOCK + p, k] = block[p]
+                known[CENTRE, k], known[CENTRE + 1, k] = field[0, i, j], field[1, i, j]
+            _solve(known.reshape(-1), pitch, count, ())
+            if closely:
+                _look(known.reshape(-1), pitch, count, ())
+            for k in range(count):
+                j = nodes[k]
+                status[c, i, j] = _trust(
+                    known, k, peaks[0][c, i, j], peaks[1][c, i, j], peaks[2][c, i, j], limits[0] * size * size, limits[1]
+                )
+                if status[c, i, j] == MEASURED:
                     together[i, j], chosen[i, j] = True, c
-                    for p in range(one.size):
-                        found[p, i, j] = one[p]
-                    break
+                    for p in range(found.shape[0]):
+                        found[p, i, j] = known[FOUND + p, k]
+        for j in range(columns):
             if not together[i, j]:
                 chosen[i, j] = -1
+
+
+@inner
+def _choose(chip, row, field, peaks, status, chosen, together, nodes):
+    """Fill the nodes of a row whose chip of one size is to be solved, and return how many they are."""
+    count = 0
+    for j in range(chosen.shape[1]):
+        near = abs(peaks[2][chip, row, j] - field[0, row, j]) <= NEAR and abs(peaks[1][chip, row, j] - field[1, row, j]) <= NEAR
+        said = status[chip, row, j]
+        if chip >= chosen[row, j] and not together[row, j] and (said == MEASURED or (said == AMBIGUOUS and near)):
+            nodes[count] = j
+            count += 1
+    return count

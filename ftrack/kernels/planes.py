@@ -75,6 +75,9 @@ class Vector:
     def __gt__(self, other: Any) -> Vector:
         return self._compare(">", other)
 
+    def __eq__(self, other: Any) -> Any:
+        return self._compare("==", other)
+
     def __ne__(self, other: Any) -> Any:
         return self._compare("!=", other)
 
@@ -161,12 +164,12 @@ def _add_lines(typing_context: Any, lines: Any, at: Any, step: Any, weights: Any
         first, result = builder.gep(lines_at, [args[1]]), builder.gep(out_at, [args[6]])
         zero = ir.Constant(KIND, [0.0] * LANES)
         along = Loop(builder, args[7], ALIGNED, [])
-        taps = Loop(builder, args[4], 1, [zero, zero])
-        place = builder.add(builder.mul(taps.index, args[2]), along.index)
+        taps = Loop(builder, args[4], 1, [zero, zero, along.index])
+        *before, place = taps.carried
         weight = spread(builder, builder.load(builder.gep(weights_at, [taps.index])), KIND)
         parts = (load(builder, first, builder.add(place, number(k)), KIND) for k in (0, LANES))
-        totals = [builder.fadd(total, builder.fmul(weight, part)) for total, part in zip(taps.carried, parts, strict=True)]
-        taps.close(totals)
+        totals = [builder.fadd(total, builder.fmul(weight, part)) for total, part in zip(before, parts, strict=True)]
+        taps.close([*totals, builder.add(place, args[2])])
         for k, total in zip((0, LANES), totals, strict=True):
             store(builder, total, result, builder.add(along.index, number(k)))
         along.close([])

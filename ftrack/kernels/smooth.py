@@ -39,15 +39,14 @@ def room_of(shape: tuple[int, ...], taps: int) -> int:
 
 @filling
 def _smooth(values, known, weights, room, out):
-    smooth_planes(values.reshape(-1), 0, known.size, values.shape[0], known, weights, room, out.reshape(-1), 0)
+    smooth_planes(values.reshape(-1), known.size, values.shape[0], known, weights, room, out.reshape(-1))
 
 
 @shared
-def smooth_planes(values, first, pitch, planes, known, weights, room, out, to):
+def smooth_planes(values, pitch, planes, known, weights, room, out):
     """Fill the weighted mean of the known values, as ``smooth`` does.
 
-    Planes begin ``first`` or ``to`` numbers behind the first one, and lie ``pitch`` apart; those of the result may be those of the values.
-    ``room`` has ``room_of`` numbers.
+    Planes of numbers lie ``pitch`` apart in a row; those of the result may be those of the values. ``room`` has ``room_of`` numbers.
     """
     (rows, columns), radius, taps = known.shape, weights.size // 2, weights.size
     width = -(-columns // ALIGNED) * ALIGNED
@@ -60,7 +59,7 @@ def smooth_planes(values, first, pitch, planes, known, weights, room, out, to):
         for k in range(radius * width):
             room[begin + k], room[begin + size - 1 - k] = 0.0, 0.0
         for i in range(rows):
-            row = values[first + p % planes * pitch + i * columns :]
+            row = values[p % planes * pitch + i * columns :]
             for j in range(columns):
                 inside[j] = (row[j] if p < planes else 1.0) if known[i, j] else 0.0
             add_lines(room, line, 1, weights, taps, room, begin + (radius + i) * width, width)
@@ -68,7 +67,7 @@ def smooth_planes(values, first, pitch, planes, known, weights, room, out, to):
         add_lines(room, across + planes * size + i * width, width, weights, taps, room, 0, width)
         for p in range(planes):
             add_lines(room, across + p * size + i * width, width, weights, taps, room, width, width)
-            row = out[to + p * pitch + i * columns :]
+            row = out[p * pitch + i * columns :]
             for j in range(columns):
                 row[j] = total[j] / weight[j] if weight[j] > 0.0 else np.nan
 

@@ -8,11 +8,11 @@ gradients look steeper than they are; how much follows from the correlation, and
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
-from ftrack.kernels.compiled import inner, shared
 from ftrack.kernels.deform import NOISE_IN_DERIVATIVE
 from ftrack.kernels.normal import KEPT, MD, ND, PLANES, RR, RW, RX, RY, WW, XD, XW, XX, XY, YD, YW, YY, N, R, W, X, Y
+from ftrack.kernels.planes import larger, root, smaller, where
 
 FEWER, FIELDS = 10, 15
 """What a solution is, and how much of it where nothing is asked of single blocks: dx, dy, their one-sigma errors (px), correlation of
@@ -24,112 +24,63 @@ LEAST_SHARE = 0.75
 """Share of the squared gradients that is signal, at the least: what differs between images of real ground is not only white noise."""
 
 
-@shared
-def add_blocks(sums, blocks, chip, row, down, total):
-    """Add the blocks of the chips of one size of a row of nodes, in an order that the node alone decides.
+BLOCK, CENTRE, FOUND = PLANES, 2 * PLANES, 2 * PLANES + 2
+"""Planes of numbers of chips: first the sums over its blocks, then those of one of them, the displacement (dx, dy), px, from which that of
+the blocks is counted, and the solution."""
 
-    Parameters
-    ----------
-    sums : float64 (block row, block column, PLANES)
-        From ``ftrack.kernels.normal.sum_blocks``.
-    blocks : (side, step, counts, starts)
-        See ``ftrack.kernels.layout.Layout``.
-    chip, row : int
-        Which chips, of which row of nodes.
-    down : float64 (block column, PLANES)
-        Room.
-    total : float64 (column, PLANES)
-        Result.
-    """
-    step, count, start = blocks[1], blocks[2][chip], blocks[3][chip]
-    top, flat, added = start + row * step, down.reshape(-1), total.reshape(-1)
-    flat[:] = 0.0
-    for k in range(count):
-        line = sums[top + k].reshape(-1)
-        for q in range(flat.size):
-            flat[q] += line[q]
-    if step == 1:
-        added[:] = 0.0
-        for k in range(count):
-            part = flat[(start + k) * PLANES :]
-            for q in range(added.size):
-                added[q] += part[q]
-        return
-    for j in range(total.shape[0]):
-        left = start + j * step
-        for p in range(PLANES):
-            total[j, p] = 0.0
-        for k in range(count):
-            for p in range(PLANES):
-                total[j, p] += down[left + k, p]
+SOLVED, FIT, KNOWN = FOUND + FIELDS, FOUND + FIELDS + 1, FOUND + FIELDS + 7
+"""Planes behind these: 1 where there is a solution; what the fit is (offset, gain, displacement along x and y times the gain, what power is
+left, gradients to a pixel of displacement). Then how many planes there are."""
 
 
-@shared
-def solve_chip(q, block, centre, found):
-    """Solve for the displacement of one chip; False where there is none.
-
-    Parameters
-    ----------
-    q : float64 (PLANES,)
-        Sums over its blocks.
-    block : float64 (PLANES,)
-        Sums of one block of them.
-    centre : (float, float)
-        Displacement (dx, dy), px, from which that of the blocks is counted.
-    found : float64 (FIELDS,) or (FEWER,)
-        Result.
-    """
+def solve_chips(q: Any) -> None:
+    """Solve for the displacement of chips, from and into planes of numbers; see ``ftrack.kernels.planes``."""
     n, each = q[N], 1.0 / q[N]
     r, x, y, w = q[R] * each, q[X] * each, q[Y] * each, q[W] * each
     rr, rx, ry, rw, ww = q[RR] - n * r * r, q[RX] - n * r * x, q[RY] - n * r * y, q[RW] - n * r * w, q[WW] - n * w * w
-    if not (rr > 0.0 and ww > 0.0 and rw > 0.0):
-        return False
-    gain, along, down, steady = np.sqrt(ww / rr), rx / rr, ry / rr, rw / rr
+    there = (rr > 0.0) & (ww > 0.0) & (rw > 0.0)
+    gain, along, down, steady = root(ww / rr), rx / rr, ry / rr, rw / rr
     a, b, c = q[XX] - n * x * x - rx * along, q[XY] - n * x * y - ry * along, q[YY] - n * y * y - ry * down
     e, f = q[XW] - n * x * w - rw * along, q[YW] - n * y * w - rw * down
     determinant = a * c - b * b
-    if not determinant > 0.0:
-        return False
+    there = there & (determinant > 0.0)
     left = ww - rw * steady - (e * (c * e - b * f) + f * (a * f - b * e)) / determinant
-    correlation = np.sqrt(min(max(1.0 - left / ww, 0.0), 1.0))
-    if found.size > FEWER:
-        u, v = (c * e - b * f) / determinant, (a * f - b * e) / determinant
-        own = steady - u * along - v * down
-        fit = (w - own * r - u * x - v * y, own, u, v)
-        found[10], found[11], found[12], found[13], found[14] = _left_of(block, fit, left * each, 2.0 * gain / (1.0 + gain))
+    correlation = root(smaller(larger(1.0 - left / ww, 0.0), 1.0))
+    u, v = (c * e - b * f) / determinant, (a * f - b * e) / determinant
+    own = steady - u * along - v * down
+    for k, value in enumerate((w - own * r - u * x - v * y, own, u, v, left * each, 2.0 * gain / (1.0 + gain))):
+        q[FIT + k] = value
     variance = (1.0 - correlation) * rr * each
     noise = 0.5 * variance * NOISE_IN_DERIVATIVE
-    a, c = max(a - noise * n, LEAST_SHARE * a), max(c - noise * n, LEAST_SHARE * c)
+    a, c = larger(a - noise * n, LEAST_SHARE * a), larger(c - noise * n, LEAST_SHARE * c)
     determinant = a * c - b * b
-    if not determinant > 0.0:
-        b, determinant = 0.0, a * c
+    sound = determinant > 0.0
+    b, determinant = where(sound, b, 0.0), where(sound, determinant, a * c)
     # The gradients are those of the mean of both images, so they are (1 + gain) / 2 times those of the reference.
     slope, inverse = 0.5 * (1.0 + gain), 1.0 / determinant
-    (dx, dy), over = centre, slope / gain
+    (dx, dy), over = (q[CENTRE], q[CENTRE + 1]), slope / gain
     u = q[XD] - q[XX] * dx - q[XY] * dy - noise * (q[ND] - n * dx) - over * e
     v = q[YD] - q[XY] * dx - q[YY] * dy - noise * (q[MD] - n * dy) - over * f
-    found[0] = dx + (c * u - b * v) * inverse
-    found[1] = dy + (a * v - b * u) * inverse
+    x, y = dx + (c * u - b * v) * inverse, dy + (a * v - b * u) * inverse
     # What interpolation takes from the noise lies at wavelengths that hardly matter for the displacement.
-    variance *= 2.0 / (1.0 + q[KEPT] * each)
+    variance = variance * (2.0 / (1.0 + q[KEPT] * each))
     # Noise of the gradients meets that of the images: the squared gradients count with it in the middle of the sandwich.
     more = noise * n * inverse
-    found[2] = slope * np.sqrt(2.0 * variance * (c + more * (c * c + b * b)) * inverse)
-    found[3] = slope * np.sqrt(2.0 * variance * (a + more * (a * a + b * b)) * inverse)
-    found[4] = correlation
-    found[5] = noise
-    found[6], found[7], found[8], found[9] = q[XX], q[XY], q[YY], n
-    return found[0] == found[0] and found[1] == found[1]
+    x_error = slope * root(2.0 * variance * (c + more * (c * c + b * b)) * inverse)
+    y_error = slope * root(2.0 * variance * (a + more * (a * a + b * b)) * inverse)
+    for k, value in enumerate((x, y, x_error, y_error, correlation, noise, q[XX], q[XY], q[YY], n)):
+        q[FOUND + k] = value
+    q[SOLVED] = where(there & (x == x) & (y == y), 1.0, 0.0)
 
 
-@inner
-def _left_of(q, fit, power, steps):
-    """Return what a fit leaves of a block along the gradients, see ``FIELDS``; a pixel of displacement is ``steps`` gradients."""
-    level, gain, u, v = fit
-    if not (power > 0.0 and q[XX] > 0.0 and q[YY] > 0.0):
-        return 1.0, 1.0, 0.0, 0.0, 0.0
-    x = q[XW] - level * q[X] - gain * q[RX] - u * q[XX] - v * q[XY]
-    y = q[YW] - level * q[Y] - gain * q[RY] - u * q[XY] - v * q[YY]
-    each = 1.0 / power
-    by_x, by_y = np.sqrt(q[XX] * each), np.sqrt(q[YY] * each)
-    return x * each / by_x, y * each / by_y, steps * by_x, steps * by_y, steps * steps * q[XY] * each
+def look_at_blocks(q: Any) -> None:
+    """Fill what the fits of chips leave of a block along the gradients, see ``FIELDS``."""
+    level, gain, u, v, power, steps = (q[FIT + k] for k in range(6))
+    xx, xy, yy = q[BLOCK + XX], q[BLOCK + XY], q[BLOCK + YY]
+    there, each = (power > 0.0) & (xx > 0.0) & (yy > 0.0), 1.0 / power
+    x = q[BLOCK + XW] - level * q[BLOCK + X] - gain * q[BLOCK + RX] - u * xx - v * xy
+    y = q[BLOCK + YW] - level * q[BLOCK + Y] - gain * q[BLOCK + RY] - u * xy - v * yy
+    by_x, by_y = root(xx * each), root(yy * each)
+    told = (x * each / by_x, 1.0), (y * each / by_y, 1.0), (steps * by_x, 0.0), (steps * by_y, 0.0), (steps * steps * xy * each, 0.0)
+    for k, (value, otherwise) in enumerate(told):
+        q[FOUND + FEWER + k] = where(there, value, otherwise)

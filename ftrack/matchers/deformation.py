@@ -15,6 +15,7 @@ from ftrack.kernels.choose import solve_nodes
 from ftrack.kernels.deform import KEPT_BETWEEN, TABLE
 from ftrack.kernels.layout import Layout
 from ftrack.kernels.normal import PLANES, sum_blocks
+from ftrack.kernels.planes import ALIGNED
 from ftrack.kernels.smooth import bell, keep_coherent, smooth
 from ftrack.kernels.solve import FEWER, FIELDS
 from ftrack.matchers.unbend import reach_of, unbend
@@ -131,7 +132,7 @@ def solve_tile(images: Images, layout: Layout, found: Peaked, limits: tuple[floa
     there, around = _whole(field), scales.ring - apron
     field, along = _taken(field, _grown(there, -scales.ring)), _taken(field, _grown(there, -around))
     rough = _begun(images, wide, scales.ring, spacing)
-    room = np.empty(math.prod(_sized(layout, wide).shape) * PLANES)
+    room = np.empty(math.prod(_sized(layout, wide).shape) * PLANES + ALIGNED)
     first = _solve(rough, _sized(layout, wide), _within(found, wide), (along, EVEN[0], room), apron, limits)
     _sharpen(first.solved[:2].copy(), first.usable, bell(width, scales.second), field)
     part, layout, given = _inside(inner, wide), _sized(layout, inner), _within(found, inner)
