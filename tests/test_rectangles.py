@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ftrack.kernels.certain import NEVER
 from ftrack.kernels.moments import summed
-from ftrack.kernels.rectangles import find_bounds, find_rectangles
+from ftrack.kernels.rectangles import PLAIN, choose_chips, find_bounds
 
 EVERYWHERE = np.ones((1, 1, 1), np.bool_)
 
@@ -16,12 +17,15 @@ def rectangles(reference: np.ndarray, secondary: np.ndarray, bounds: np.ndarray 
 
     If ``bounds`` are given, images are said to have no gaps within these.
     """
-    gaps, rims = np.zeros((1, 1, 1), np.bool_), np.zeros((1, 1, 1, 8), np.int32)
-    span, one = np.array([[[-2], [3], [-2], [3]]]), np.array([1])
+    one, two = np.array([1]), np.array([[2]])
+    mode, rims = np.zeros((1, 1, 1), np.uint8), np.zeros((1, 1, 1, 8), np.int32)
     totals = [summed(flags) if bounds is None else np.zeros((0, 0), np.int32) for flags in (reference, secondary)]
-    bounds = np.zeros((2, 4), np.int64) if bounds is None else bounds
-    find_rectangles(*totals, bounds, (4, 4, 1, 2 * one, one), span, EVERYWHERE, gaps, rims)
-    return bool(gaps[0, 0, 0]), rims[0, 0, 0].tolist()
+    bounds = np.array([[-99, 99] * 2] * 2) if bounds is None else bounds
+    results = np.zeros((1, 4, 1), np.int64), mode, rims, np.zeros(9, np.int64)
+    given = (0 * two, 0 * two, two), (bounds, *totals), (4, 4, 1, 2 * one, one), (EVERYWHERE, EVERYWHERE, ~EVERYWHERE)
+    choose_chips(*given, NEVER, np.zeros((0,) * 4, np.float32), *results)
+    assert results[0].ravel().tolist() == [-2, 3, -2, 3]
+    return bool(mode[0, 0, 0] != PLAIN) or bool(rims.any()), rims[0, 0, 0].tolist()
 
 
 def test_what_is_valid_is_said_where_it_is_a_rectangle() -> None:

@@ -13,11 +13,12 @@ from ftrack.kernels.gaps import PLANES
 from ftrack.kernels.layout import Layout
 from ftrack.kernels.moments import Chips
 from ftrack.kernels.products import offsets_for
+from ftrack.kernels.rectangles import FAR, GAPPY, LEVELLED, MASKED, PLAIN
 from ftrack.kernels.rims import room_for_rims
 from ftrack.kernels.squares import in_squares
 from ftrack.kernels.strip import PLANE, Gaps, Nodes, Places, Shape
 from ftrack.kernels.sweep import sweep_gaps, sweep_masked, sweep_strip
-from ftrack.kernels.tiles import GAPPY, LEVELLED, MASKED, PLAIN, Cell, Result, Search, Tables, Tile, images_of
+from ftrack.kernels.tiles import Cell, Result, Search, Tables, Tile, images_of
 from ftrack.kernels.vectors import LANES
 from ftrack.kernels.walk import measure_squares, place_squares
 
@@ -42,18 +43,16 @@ def cut_cells(search: Search) -> list[tuple[Cell, np.ndarray]]:
 
     Cells are cut in four as long as their windows lie far apart.
     """
-    rows, columns = search.mode.shape[1:]
-    some = np.asarray(search.mode.any(0))
-    if not some.any():
+    (rows, columns), (least, greatest, tallest) = search.mode.shape[1:], search.extent
+    if greatest[1] <= least[0]:
         return []
-    edges = search.span.swapaxes(0, 1)
-    if (edges == edges[:, :1, :1]).all() or all(np.ptp(edge[some]) == 0 for edge in edges):
-        union = edges[:, *np.argwhere(some)[0]].copy()
-        return [((0, rows, 0, columns), union)] if union[1] > union[0] else []
-    widest = int((edges[1] - edges[0])[some].max())
+    if least == greatest:
+        return [((0, rows, 0, columns), search.extent.union)]
+    some = np.asarray(search.mode.any(0))
     down, along = _edges(rows, MANY), _edges(columns, MANY)
-    far = 2**40
-    low, high = np.where(some, search.span[:, ::2].swapaxes(0, 1), far), np.where(some, search.span[:, 1::2].swapaxes(0, 1), -far)
+    if len(down) == len(along) == 2:
+        return _cut_further((0, rows, 0, columns), search.extent.union, search, some, tallest)
+    low, high = np.where(some, search.span[:, ::2].swapaxes(0, 1), FAR), np.where(some, search.span[:, 1::2].swapaxes(0, 1), -FAR)
     low = np.minimum.reduceat(np.minimum.reduceat(low, down[:-1], 1), along[:-1], 2)
     high = np.maximum.reduceat(np.maximum.reduceat(high, down[:-1], 1), along[:-1], 2)
     cells = []
@@ -61,8 +60,8 @@ def cut_cells(search: Search) -> list[tuple[Cell, np.ndarray]]:
         for j in range(len(along) - 1):
             cell = (int(down[i]), int(down[i + 1]), int(along[j]), int(along[j + 1]))
             union = np.array([low[0, i, j], high[0, i, j], low[1, i, j], high[1, i, j]])
-            cells += _cut_further(cell, union, search, some, widest)
-    return [(cell, union) for cell, union in cells if union[1] > union[0]]
+            cells += _cut_further(cell, union, search, some, tallest)
+    return cells
 
 
 def _edges(n: int, most: int) -> np.ndarray:

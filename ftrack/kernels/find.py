@@ -19,9 +19,9 @@ from ftrack.kernels.certain import NEVER, leave_out
 from ftrack.kernels.lanes import on_a_line
 from ftrack.kernels.layout import Layout, Peaks, Windows, everywhere
 from ftrack.kernels.moments import Chips, copy_valid, measure_chips, summed
-from ftrack.kernels.rectangles import find_rectangles
+from ftrack.kernels.rectangles import GAPPY, LEVELLED, MASKED, PLAIN, choose_chips
 from ftrack.kernels.stacked import fill_stacked
-from ftrack.kernels.tiles import GAPPY, LEVELLED, MASKED, PLAIN, Cell, Result, Search, Tables, Tile, images_of, tables_of
+from ftrack.kernels.tiles import Cell, Extent, Result, Search, Tables, Tile, images_of, tables_of
 from ftrack.kernels.vectors import LANES
 
 __all__ = ["Peaks", "Windows", "everywhere", "find_peaks", "prepare", "search"]
@@ -33,6 +33,9 @@ MARGIN = 96
 SPARE = 2
 """Rooms for numbers that are kept for the next search, at the most."""
 
+NOTHING = np.zeros((0, 0, 0, 0), np.float32)
+"""Stands for results that nobody asks for."""
+
 _spare: list[np.ndarray] = []
 _lock = RLock()
 
@@ -42,7 +45,7 @@ class Ground(NamedTuple):
 
     ``usable`` are the chips with pixels and texture, bool (chip, row, column). ``bounds`` are first and last row and first and last
     column of each image, px from the corner of the first node's largest chip, and ``totals`` are how many valid pixels lie above and
-    to the left of every corner of both, or empty where these have no gaps. ``all`` is what they were made ready for.
+    to the left of every corner of both, or empty where these have no gaps.
     """
 
     tile: Tile
@@ -50,19 +53,6 @@ class Ground(NamedTuple):
     usable: np.ndarray
     bounds: np.ndarray
     totals: tuple[np.ndarray, np.ndarray]
-    all: Range
-
-
-class Range(NamedTuple):
-    """Windows with their first and last rows and columns, int64 (row, 4, column).
-
-    Whether that of a chip reaches the secondary at all, and whether it and the chip lie inside the images: bool (chip, row, column).
-    """
-
-    windows: Windows
-    span: np.ndarray
-    reaches: np.ndarray
-    inside: np.ndarray
 
 
 Corners = tuple[tuple[int, int], tuple[int, int]]
@@ -90,23 +80,21 @@ def prepare(images: tuple[np.ndarray, np.ndarray], at: Corners, layout: Layout, 
     gaps = copy_valid(reference, *at[0], r, r_valid)
     chips = measure_chips(r, r_valid, layout, tables.blocks, tables.of_chip)
     corners = [(y, y + image.shape[0], x, x + image.shape[1]) for (y, x), image in zip(at, (reference, secondary), strict=True)]
-    bounds = np.array(corners, np.int64)
-    whole = _range_of(windows, layout, bounds)
-    usable = (chips.valid >= min_valid) & ~chips.flat & whole.reaches
-    some = whole.span.swapaxes(0, 1)[:, usable.any(0)]
-    far = int(np.abs(some).max(initial=0)) + 1
-    s_shape = (size[0] + 2 * far + MARGIN, _apart(size[1] + 2 * far + MARGIN))
-    union = np.array([some[0].min(), some[1].max(), some[2].min(), some[3].max()]) if some.size else np.zeros(4, np.int64)
+    bounds, totals = np.array(corners, np.int64), (np.zeros((0, 0), np.int32),) * 2
+    usable = (chips.valid >= min_valid) & ~chips.flat
+    every = _chosen((layout, 0, chips, usable), (bounds, *totals), windows, usable)
+    least, greatest, _ = every.extent
+    far = max(abs(edge) for edge in (*least, *greatest)) + 1 if greatest[1] > least[0] else 1
+    s_shape, union = (size[0] + 2 * far + MARGIN, _apart(size[1] + 2 * far + MARGIN)), every.extent.union
     boxes = _place_boxes(size, s_shape, union, len(layout.counts))
     tile = Tile(np.zeros(0, np.float32), r_valid, np.empty(s_shape, np.bool_), far, layout, chips, min_valid, boxes)
-    tile = tile._replace(numbers=_aligned(_room(tile, _search(whole.span, chips, usable), tables)[0]))
+    tile = tile._replace(numbers=_aligned(_room(tile, every, tables)[0]))
     tile.numbers[: r.size] = r.ravel()
     s = tile.numbers[r.size : r.size + tile.s_valid.size].reshape(s_shape)
     gaps += copy_valid(secondary, far + at[1][0], far + at[1][1], s, tile.s_valid)
-    if (usable & ~chips.far).any():
+    if (every.mode.astype(np.bool_) & ~chips.far).any():
         _fill_boxes(tile)
-    totals = (summed(r_valid), summed(tile.s_valid)) if gaps else (np.zeros((0, 0), np.int32),) * 2
-    return Ground(tile, tables, usable, bounds, totals, whole)
+    return Ground(tile, tables, every.mode > 0, bounds, (summed(r_valid), summed(tile.s_valid)) if gaps else totals)
 
 
 def nothing_found(ground: Ground) -> np.ndarray:
@@ -128,18 +116,13 @@ def search(
     than the next may be left out; see ``ftrack.kernels.certain``.
     """
     tile, tables, chips = ground.tile, ground.tables, ground.tile.chips
-    here = ground.all if windows is ground.all.windows else _range_of(windows, tile.layout, ground.bounds)
-    usable = ground.usable & wanted & here.reaches
-    found[np.broadcast_to(wanted, usable.shape)] = np.nan
+    wanted = np.broadcast_to(wanted, ground.usable.shape).copy()
     result = Result(found, np.zeros((0,) * 5, np.float32) if keep is None else keep)
-    if not usable.any():
-        return
-    leave_out(found, (0, 0), limits, usable)
-    sought = _search(here.span, chips, usable)._replace(limits=limits)
+    given = (tile.layout, tile.far, chips, ground.usable), (ground.bounds, *ground.totals)
+    sought = _chosen(*given, windows, wanted, found, limits)
     room, cells = _room(tile, sought, tables)
     if room > tile.numbers.size:
         tile = tile._replace(numbers=np.concatenate([tile.numbers, np.zeros(room - tile.numbers.size, np.float32)]))
-    find_gaps(ground, sought, usable if ground.totals[0].size else usable & ~here.inside)
     for cell, union in cells:
         measure_cell(tile, sought, cell, union, tables, result, (PLAIN, LEVELLED))
     if (sought.mode >= MASKED).any():
@@ -203,17 +186,23 @@ def find_peaks(
     return peaks_of(ground, found)
 
 
-def _span(layout: Layout, windows: Windows) -> np.ndarray:
-    """Return first and last row and first and last column of every window, int64 (row, 4, column)."""
-    span = np.empty((layout.rows, 4, layout.columns), np.int64)
-    for k, middle in enumerate((windows.dy, windows.dx)):
-        np.subtract(middle, windows.radius, out=span[:, 2 * k])
-        np.add(middle, windows.radius + 1, out=span[:, 2 * k + 1])
-    return span
-
-
-def _search(span: np.ndarray, chips: Chips, usable: np.ndarray) -> Search:
-    return Search(span, np.where(chips.far, LEVELLED, PLAIN).astype(np.uint8) * usable, np.zeros((*usable.shape, 8), np.int32))
+def _chosen(
+    tile: tuple[Layout, int, Chips, np.ndarray],
+    ground: tuple[np.ndarray, np.ndarray, np.ndarray],
+    windows: Windows,
+    wanted: np.ndarray,
+    found: np.ndarray = NOTHING,
+    limits: tuple[float, float] = NEVER,
+) -> Search:
+    """Choose the wanted chips that reach the imagery; ``tile`` is (layout, far, chips, those with pixels and texture)."""
+    layout, far, chips, usable = tile
+    span, extent = np.empty((layout.rows, 4, layout.columns), np.int64), np.empty(9, np.int64)
+    mode, rims = np.empty(usable.shape, np.uint8), np.zeros((*usable.shape, 8), np.int32)
+    centres = tuple(np.ascontiguousarray(part, np.int64) for part in windows)
+    places = (far, layout.side, layout.step, layout.counts, layout.starts)
+    choose_chips(centres, ground, places, (usable, wanted, chips.far), limits, found, span, mode, rims, extent)
+    *edges, tallest = extent.tolist()
+    return Search(span, mode, rims, Extent(edges[:4], edges[4:], tallest), limits)
 
 
 def _room(tile: Tile, search: Search, tables: Tables) -> tuple[int, list[tuple[Cell, np.ndarray]]]:
@@ -265,34 +254,6 @@ def _keep(room: np.ndarray) -> None:
         _spare.append(room)
         _spare.sort(key=lambda room: room.size)
         del _spare[:-SPARE]
-
-
-def _range_of(windows: Windows, layout: Layout, bounds: np.ndarray) -> Range:
-    """Return what windows mean for the chips; ``bounds`` see `Ground`."""
-    span = _span(layout, windows)
-    some, whole = np.ones((2, len(layout.counts), layout.rows, layout.columns), np.bool_)
-    for c, (count, start) in enumerate(zip(layout.counts, layout.starts, strict=True)):
-        for axis, nodes in enumerate((layout.rows, layout.columns)):
-            low, high = bounds[:, 2 * axis], bounds[:, 2 * axis + 1]
-            first = (start + layout.step * np.arange(nodes)) * layout.side
-            own = (first >= low[0]) & (first + count * layout.side <= high[0])
-            first, own = (first[:, None], own[:, None]) if axis == 0 else (first, own)
-            before, behind = first + span[:, 2 * axis], first + span[:, 2 * axis + 1] - 1 + count * layout.side
-            some[c] &= (behind > low[1]) & (before < high[1])
-            whole[c] &= own & (before >= low[1]) & (behind <= high[1])
-    return Range(windows, span, some, whole)
-
-
-def find_gaps(ground: Ground, search: Search, some: np.ndarray) -> None:
-    """Change how the sums of chips are formed where they, or the pixels they are compared with, have gaps: bool (chip, row, column)."""
-    if not some.any():
-        return
-    tile, layout, gaps = ground.tile, ground.tile.layout, np.zeros_like(some)
-    places = (tile.far, layout.side, layout.step, layout.counts.astype(np.int64), layout.starts.astype(np.int64))
-    find_rectangles(*ground.totals, ground.bounds, places, search.span, some, gaps, search.rims)
-    search.rims[tile.chips.far] = 0
-    whole = gaps & (search.rims[..., 1] == 0)
-    search.mode[whole] = np.where(tile.chips.far, GAPPY, MASKED)[whole]
 
 
 def copy_gaps(tile: Tile, search: Search) -> None:

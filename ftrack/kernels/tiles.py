@@ -14,10 +14,6 @@ from ftrack.kernels.layout import Layout
 from ftrack.kernels.moments import Chips
 from ftrack.kernels.strip import BACK, CHIP, LINE, MASK, RING, START
 
-PLAIN, LEVELLED, MASKED, GAPPY = 1, 2, 3, 4
-"""How the sums of a chip are formed: as they are, with the means taken out, or over the pixels that both images have, in single or double
-precision."""
-
 
 class Tile(NamedTuple):
     """Images and what is known of them.
@@ -37,17 +33,32 @@ class Tile(NamedTuple):
     boxes: Boxes
 
 
+class Extent(NamedTuple):
+    """The least and the greatest of all first and last rows and columns of windows, px, and how many rows the tallest window has."""
+
+    least: list[int]
+    greatest: list[int]
+    tallest: int
+
+    @property
+    def union(self) -> np.ndarray:
+        """First and last row and first and last column of all windows, zeros if there are none."""
+        (top, _, left, _), (_, bottom, _, right) = self.least, self.greatest
+        return np.array([top, bottom, left, right] if bottom > top else [0] * 4, np.int64)
+
+
 class Search(NamedTuple):
     """First and last row and column of every window, px, int64 (row, 4, column), and how the sums of every chip are formed.
 
     ``mode`` is uint8 (chip, row, column), 0 = not at all; ``rims`` are the chips among them that the rim of the imagery cuts, int32 (chip,
-    row, column, 8), see ``ftrack.kernels.rectangles``. Chips may be left out where a smaller one is settled by ``limits``, see
-    ``ftrack.kernels.certain``.
+    row, column, 8), see ``ftrack.kernels.rectangles``; ``extent`` is that of the windows of all chips. Chips may be left out where a
+    smaller one is settled by ``limits``, see ``ftrack.kernels.certain``.
     """
 
     span: np.ndarray
     mode: np.ndarray
     rims: np.ndarray
+    extent: Extent
     limits: tuple[float, float] = NEVER
 
 

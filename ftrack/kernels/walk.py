@@ -11,11 +11,12 @@ from ftrack.kernels.certain import leave_out
 from ftrack.kernels.folded import paired_offsets_for
 from ftrack.kernels.lanes import LANES
 from ftrack.kernels.layout import Layout
+from ftrack.kernels.rectangles import MASKED, PLAIN
 from ftrack.kernels.rims import room_for_rims
 from ftrack.kernels.squares import TOGETHER, Squares, levels_of, mark_squares
 from ftrack.kernels.strip import Gaps, Nodes, Places, Shape
 from ftrack.kernels.sweep import sweep_squares
-from ftrack.kernels.tiles import MASKED, PLAIN, Cell, Result, Search, Tables, Tile, images_of
+from ftrack.kernels.tiles import Cell, Result, Search, Tables, Tile, images_of
 from ftrack.kernels.vectors import PAIRS
 
 CACHE = 8_000_000

@@ -12,7 +12,7 @@ from ftrack.kernels.decimate import decimate
 from ftrack.kernels.find import Ground, search
 from ftrack.kernels.layout import Windows
 from ftrack.kernels.smooth import keep_coherent
-from ftrack.kernels.tiles import Search
+from ftrack.kernels.tiles import Extent, Search
 
 FACTORS = (4, 3, 2)
 """Sides of the squares whose means are the pixels of the decimated images, px; the first that divides the spacing is taken."""
@@ -94,7 +94,8 @@ def look_ahead(
     searched, others = _levelled(images[1], tuple(at - factor * far for at in corner), factor, tuple(n + 2 * far for n in size), 0.0)
     found = np.zeros((6, *shape))
     mode = np.ones((1, *shape), np.uint8)
-    for cell, union in cut_cells(Search(span, mode, mode)):
+    edges = span.min((0, 2)).tolist(), span.max((0, 2)).tolist()
+    for cell, union in cut_cells(Search(span, mode, mode, Extent(*edges, int((span[:, 1] - span[:, 0]).max())))):
         alike = bool((span[cell[0] : cell[1], :, cell[2] : cell[3]] == union[:, None]).all())
         find_coarse((chips, searched), (own, others), spacing // factor, far, cell, tuple(union.tolist()), span, alike, found)
     offsets, sure = _trusted(found, factor)
