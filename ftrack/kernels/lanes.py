@@ -1,4 +1,4 @@
-"""Vectors of 16 numbers in LLVM's own terms: how they are loaded, stored, compared and looped over."""
+"""Vectors of 16 numbers in LLVM's own terms: how they are asked for, loaded, stored, compared and looped over."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
+from numba import types
 from numba.core import cgutils
+from numba.extending import intrinsic
 
 LANES = 16
 
@@ -108,3 +110,28 @@ def highest_lane(builder: Any, value: Any) -> Any:
 def bits_of(builder: Any, lanes: Any) -> Any:
     """Return a vector of truths as a number with a bit for each lane."""
     return builder.bitcast(lanes, BITS)
+
+
+def _fetch(typing_context, numbers, at, step, rows, columns):
+    """Ask for rows of numbers that will be looked at soon, so that they are on their way to the processor's caches; any place will do."""
+    i8 = types.int64
+    signature = types.void(numbers, i8, i8, i8, i8)
+
+    def build(context, builder, signature, args):
+        start = builder.gep(context.make_array(signature.args[0])(context, builder, args[0]).data, [args[1]])
+        kind, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
+        function = ir.FunctionType(ir.VoidType(), [kind, flag, flag, flag])
+        prefetch = builder.module.declare_intrinsic("llvm.prefetch", [kind], function)
+        read, second, data = (ir.Constant(flag, value) for value in (0, 2, 1))
+        down = Loop(builder, args[3], 1, [])
+        along = Loop(builder, args[4], LANES, [])
+        place = builder.gep(start, [builder.add(builder.mul(down.index, args[2]), along.index)])
+        builder.call(prefetch, [builder.bitcast(place, kind), read, second, data])
+        along.close([])
+        down.close([])
+        return context.get_dummy_value()
+
+    return signature, build
+
+
+fetch: Any = intrinsic(_fetch)

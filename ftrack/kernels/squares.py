@@ -14,7 +14,7 @@ import numpy as np
 from ftrack.kernels.certain import is_settled
 from ftrack.kernels.compiled import inner, shared
 from ftrack.kernels.folded import fold_blocks, pair_products
-from ftrack.kernels.lanes import LANES, NONE
+from ftrack.kernels.lanes import LANES, NONE, fetch
 from ftrack.kernels.layout import Layout
 from ftrack.kernels.peaks import find_peak, find_second, keep_surface
 from ftrack.kernels.scores import make_join
@@ -101,6 +101,8 @@ def advance_squares(numbers, shape, places, nodes, squares, i, begin):
         for j in range(begin, min(begin + TOGETHER, columns)):
             needed, moved = np.int64(squares.needed[part, i, j]), (j + squares.shift) * side
             if needed > 0:
+                if part == 0 and j * side % LANES == 0:
+                    _fetch_below(numbers, shape, places, squares, i, j)
                 above, out = places.ring + (part * columns + j) * line, _pair(lines, 0, j)
                 x = (j - begin) * side
                 here = (folds[0] + x, folds[1] + dy0 * folds[2] + dx0 + x, folds[2])
@@ -123,6 +125,21 @@ def _ends_here(step, todo, squares, i, j, level):
     right, _ = _node_of(step, todo, squares.starts, c, top, left)
     other, _ = _node_of(step, todo, squares.starts, c, top, left + (1 << level >> 1))
     return right >= 0 or other >= 0
+
+
+@inner
+def _fetch_below(numbers, shape, places, squares, i, j):
+    """Ask for the pixels that the blocks of the next row add to what is known, and for means and inverses of chips that end with them."""
+    side, reach, height = shape.side, shape.panels * shape.vectors * LANES, shape.bands * shape.group
+    x, y = (j + squares.shift) * side, (i + 1) * side
+    fetch(numbers, places.r + y * places.r_step + x, places.r_step, side, LANES)
+    fetch(numbers, places.s + (y + height - 1) * places.s_step + x + reach, places.s_step, side, LANES)
+    for level in range(1, squares.chip.size):
+        c, size = squares.chip[level], side << level
+        if c >= 0:
+            at = (c * places.height + y + height - size) * places.pitch + x + side - size + reach
+            fetch(numbers, places.mean + at, places.pitch, side, LANES)
+            fetch(numbers, places.inverse + at, places.pitch, side, LANES)
 
 
 @inner
