@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ftrack.kernels.smooth import bell, keep_coherent, smooth
+from ftrack.kernels.smooth import bell, keep_coherent, sharpen, smooth
 
 RADIUS = 3
 WEIGHTS = bell(1.5, RADIUS)
@@ -113,3 +113,15 @@ def test_both_sides_of_a_line_stay_and_a_share_below_the_least_does_not() -> Non
     values[0, :, 4:] = 5.0
     assert coherent(values, known)[1:-1].all()
     assert not coherent(values, known, share=0.7)[1:-1, 3:5].any()
+
+
+def test_a_field_is_bent_further_where_something_is_known_and_stays_elsewhere() -> None:
+    rng, known = np.random.default_rng(2), np.zeros((20, 22), np.bool_)
+    known[4:12, 5:15] = rng.random((8, 10)) < 0.7
+    values, field = np.where(known, rng.normal(size=(2, 20, 22)), np.nan), rng.normal(size=(2, 20, 22))
+    once = smoothed(values, known)
+    there = np.isfinite(once[0])
+    assert 0 < there.sum() < there.size
+    expected = np.where(there, once + 2.5 * (once - smoothed(once, there)), field)
+    sharpen(values, known, WEIGHTS, 2.5, field)
+    np.testing.assert_array_equal(field, expected)

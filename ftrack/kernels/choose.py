@@ -165,9 +165,9 @@ def _trust(known, k, peak, y, x, least, max_error):
 def solve_nodes(
     sums: np.ndarray,
     blocks: tuple[int, int, np.ndarray, np.ndarray],
-    field: np.ndarray,
-    peaks: tuple[np.ndarray, np.ndarray, np.ndarray],
-    limits: tuple[float, float],
+    near: tuple[np.ndarray, np.ndarray],
+    peaks: tuple[tuple[int, int], np.ndarray, np.ndarray, np.ndarray],
+    limits: tuple[float, float, float],
     status: np.ndarray,
     chosen: np.ndarray,
     together: np.ndarray,
@@ -183,34 +183,36 @@ def solve_nodes(
         From ``ftrack.kernels.normal.sum_blocks``; ``ALIGNED`` numbers behind the last are read.
     blocks : (side, step, counts, starts)
         See ``ftrack.kernels.layout.Layout``.
-    field : float64 (2, row, column)
-        Displacement (dx, dy) at the nodes along which the secondary was drawn back, px; NaN where nothing is known.
-    peaks : (peak, dy, dx)
-        Of every chip, (chip, row, column).
-    limits : (least share of pixels, largest error)
+    near : float64 (2, row, column), (2, row, column)
+        Displacement (dx, dy) at the nodes along which the secondary was drawn back, px; NaN where nothing is known. And an earlier
+        solution from which this one must not differ, NaN where there is none.
+    peaks : (at, peak, dy, dx)
+        Row and column of the first node among those of the peaks; these, of every chip (chip, row, column).
+    limits : (least share of pixels, largest error, largest difference)
         Limits of a solution.
     status : uint8 (chip, row, column)
-        What is known of the chips; changed where a solution fails.
+        What is known of the chips, as many as peaks; changed where a solution fails.
     chosen : int8 (row, column)
-        The chip to begin with, -1 = none; changed to the chip that was solved, or -1.
+        The chip to begin with, as many as peaks, -1 = none; changed to the chip that was solved, or -1.
     together : bool (row, column)
         Result: the node was solved.
     found : float64 (fields, row, column)
         Result; see ``ftrack.kernels.solve``.
     """
-    columns, width = chosen.shape[1], sums.shape[1] * PLANES + ALIGNED
+    columns, width = together.shape[1], sums.shape[1] * PLANES + ALIGNED
     known = np.empty((KNOWN, -(-columns // LANES) * LANES))
     rooms = np.ones(int(blocks[2].max())), np.empty((2, width)), known, np.empty(columns, np.int64)
-    _solve_nodes(sums, blocks, field, peaks, limits, rooms, status, chosen, together, found)
+    _solve_nodes(sums, blocks, near, peaks, limits, rooms, status, chosen, together, found)
 
 
 _solve, _look = each(solve_chips), each(look_at_blocks)
 
 
 @filling
-def _solve_nodes(sums, blocks, field, peaks, limits, rooms, status, chosen, together, found):
+def _solve_nodes(sums, blocks, near, peaks, limits, rooms, status, chosen, together, found):
     (side, step, counts, starts), (ones, lines, known, nodes), closely = blocks, rooms, found.shape[0] > FEWER
-    (rows, columns), width, pitch = chosen.shape, sums.shape[1] * PLANES, known.shape[1]
+    (rows, columns), width, pitch, field = together.shape, sums.shape[1] * PLANES, known.shape[1], near[0]
+    (top, left), peak, dy, dx = peaks
     for i in range(rows):
         for j in range(columns):
             together[i, j] = False
@@ -236,26 +238,72 @@ def _solve_nodes(sums, blocks, field, peaks, limits, rooms, status, chosen, toge
                 _look(known.reshape(-1), pitch, count, ())
             for k in range(count):
                 j = nodes[k]
-                status[c, i, j] = _trust(
-                    known, k, peaks[0][c, i, j], peaks[1][c, i, j], peaks[2][c, i, j], limits[0] * size * size, limits[1]
-                )
-                if status[c, i, j] == MEASURED:
-                    together[i, j], chosen[i, j] = True, c
+                v, u = top + i, left + j
+                said = _trust(known, k, peak[c, v, u], dy[c, v, u], dx[c, v, u], limits[0] * size * size, limits[1])
+                status[c, v, u] = said
+                if said == MEASURED:
+                    together[i, j], chosen[v, u] = True, c
                     for p in range(found.shape[0]):
                         found[p, i, j] = known[FOUND + p, k]
         for j in range(columns):
+            c = chosen[top + i, left + j]
+            differs = abs(found[0, i, j] - near[1][0, i, j]) > limits[2] or abs(found[1, i, j] - near[1][1, i, j]) > limits[2]
+            if together[i, j] and differs:
+                together[i, j], status[c, top + i, left + j], status[-1, top + i, left + j] = False, DIVERGED, DIVERGED
             if not together[i, j]:
-                chosen[i, j] = -1
+                chosen[top + i, left + j] = -1
 
 
 @inner
 def _choose(chip, row, field, peaks, status, chosen, together, nodes):
     """Fill the nodes of a row whose chip of one size is to be solved, and return how many they are."""
-    count = 0
-    for j in range(chosen.shape[1]):
-        near = abs(peaks[2][chip, row, j] - field[0, row, j]) <= NEAR and abs(peaks[1][chip, row, j] - field[1, row, j]) <= NEAR
-        said = status[chip, row, j]
-        if chip >= chosen[row, j] and not together[row, j] and (said == MEASURED or (said == AMBIGUOUS and near)):
+    (top, left), _, dy, dx = peaks
+    count, v = 0, top + row
+    for j in range(together.shape[1]):
+        u = left + j
+        near = abs(dx[chip, v, u] - field[0, row, j]) <= NEAR and abs(dy[chip, v, u] - field[1, row, j]) <= NEAR
+        said = status[chip, v, u]
+        if chip >= chosen[v, u] and not together[row, j] and (said == MEASURED or (said == AMBIGUOUS and near)):
             nodes[count] = j
             count += 1
     return count
+
+
+@filling
+def put_together(found, quality, sizes, most, margin, status, chosen, out):
+    """Put the measurements together, those of the largest chip that is judged say why there is none.
+
+    Parameters
+    ----------
+    found : float64 (4, row, column)
+        dx, dy and their one-sigma errors, px.
+    quality : (peak, ratio)
+        Of every chip, (chip, row, column).
+    sizes : int64 (chip,)
+        Sides of the chips, px.
+    most : float
+        Largest error, px.
+    margin : int
+        Nodes on every side that are left out.
+    status, chosen : uint8 (chip, row, column), int8 (row, column)
+        What is known of the chips, and the one that was taken, -1 = none.
+    out : float32 (8, row, column)
+        Result, in the order of ``ftrack.schema.MOTION``.
+    """
+    for i in range(out.shape[1]):
+        for j in range(out.shape[2]):
+            v, u = margin + i, margin + j
+            c, why = chosen[v, u], status[0, v, u]
+            if c >= 0 and max(found[2, v, u], found[3, v, u]) > most:
+                c, why = -1, ERROR_TOO_LARGE
+            elif c >= 0:
+                why = MEASURED
+            else:
+                for larger in range(1, sizes.size):
+                    if status[larger, v, u] != NOT_COMPUTED:
+                        why = status[larger, v, u]
+            for d in range(2):
+                out[d, i, j] = found[d, v, u] if c >= 0 else np.nan
+                out[4 + d, i, j] = found[2 + d, v, u] if c >= 0 else np.nan
+                out[2 + d, i, j] = quality[d][c, v, u] if c >= 0 else np.nan
+            out[6, i, j], out[7, i, j] = sizes[c] if c >= 0 else 0, why

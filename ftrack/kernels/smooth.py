@@ -28,7 +28,23 @@ def smooth(values: np.ndarray, known: np.ndarray, weights: np.ndarray, out: np.n
     out : float64 (plane, row, column)
         Result; NaN where nothing is known within the radius.
     """
-    _smooth(values, known, weights, np.empty(room_of(values.shape, weights.size)), out)
+    _smooth(values, known, weights, 0.0, (np.empty(room_of(values.shape, weights.size)), out, out, known), out)
+
+
+def sharpen(values: np.ndarray, known: np.ndarray, weights: np.ndarray, sharper: float, field: np.ndarray) -> None:
+    """Smooth the known values into a field, bent further in what smoothing takes from it once more; elsewhere the field stays.
+
+    Parameters
+    ----------
+    values, known, weights
+        See ``smooth``.
+    sharper : float
+        By how many times that the field is bent further.
+    field : float64 (plane, row, column)
+        Changed where something is known within the radius.
+    """
+    room, (once, twice), there = np.empty(room_of(values.shape, weights.size)), np.empty((2, *field.shape)), np.empty_like(known)
+    _smooth(values, known, weights, sharper, (room, once, twice, there), field)
 
 
 def room_of(shape: tuple[int, ...], taps: int) -> int:
@@ -38,8 +54,20 @@ def room_of(shape: tuple[int, ...], taps: int) -> int:
 
 
 @filling
-def _smooth(values, known, weights, room, out):
-    smooth_planes(values.reshape(-1), known.size, values.shape[0], known, weights, room, out.reshape(-1))
+def _smooth(values, known, weights, sharper, rooms, field):
+    (room, once, twice, there), (planes, rows, columns) = rooms, values.shape
+    smooth_planes(values.reshape(-1), known.size, planes, known, weights, room, once.reshape(-1))
+    if not sharper > 0.0:
+        return
+    for i in range(rows):
+        for j in range(columns):
+            there[i, j] = once[0, i, j] == once[0, i, j]
+    smooth_planes(once.reshape(-1), known.size, planes, there, weights, room, twice.reshape(-1))
+    for p in range(planes):
+        for i in range(rows):
+            for j in range(columns):
+                if there[i, j]:
+                    field[p, i, j] = once[p, i, j] + sharper * (once[p, i, j] - twice[p, i, j])
 
 
 @shared

@@ -7,6 +7,7 @@ chip is solved from shared sums. A node needs neighbours on all sides, as many a
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from ftrack.kernels.deform import KEPT_BETWEEN, TABLE
 from ftrack.kernels.layout import Layout
 from ftrack.kernels.normal import PLANES, sum_blocks
 from ftrack.kernels.planes import ALIGNED
-from ftrack.kernels.smooth import bell, keep_coherent, smooth
+from ftrack.kernels.smooth import bell, keep_coherent, sharpen, smooth
 from ftrack.kernels.solve import FEWER, FIELDS
 from ftrack.matchers.unbend import reach_of, unbend
 from ftrack.schema import Status
@@ -65,6 +66,7 @@ class Scales(NamedTuple):
         return 2 * self.second + self.apron
 
 
+@lru_cache(maxsize=64)
 def scales_of(chip_sizes: tuple[int, ...], spacing: int) -> Scales:
     """Return how far neighbours matter."""
     smallest, largest = min(chip_sizes), max(chip_sizes)
@@ -93,15 +95,6 @@ class Images(NamedTuple):
     corner: tuple[int, int]
 
 
-class Solution(NamedTuple):
-    """What one drawing-back gives: the sums of the blocks, what is solved, and of which chips."""
-
-    sums: np.ndarray
-    solved: np.ndarray
-    usable: np.ndarray
-    found: Peaked
-
-
 def solve_tile(images: Images, layout: Layout, found: Peaked, limits: tuple[float, float]) -> np.ndarray:
     """Solve for the displacement of every node that has the margin of ``Scales`` around it.
 
@@ -118,33 +111,31 @@ def solve_tile(images: Images, layout: Layout, found: Peaked, limits: tuple[floa
 
     Returns
     -------
-    float64 (FIELDS, row, column)
-        See ``ftrack.kernels.solve``; NaN in the margin.
+    float64 (4, row, column)
+        dx, dy and their one-sigma errors, px; NaN in the margin.
     """
     spacing, smallest = layout.step * layout.side, int(layout.counts[0]) * layout.side
     scales, width = scales_of(tuple(int(c) * layout.side for c in layout.counts), spacing), WIDTH * smallest / spacing
-    solved = np.full((FIELDS, *found.chosen.shape), np.nan)
+    moved = np.full((4, *found.chosen.shape), np.nan)
     may, apron = ((found.status == Status.MEASURED) | (found.status == Status.AMBIGUOUS)).any(0), scales.apron
     wide, inner = _box(may, scales.ring, 2 * apron), _box(may, scales.ring + scales.inside, apron)
     if min(along.stop - along.start for along in inner) <= 0:
-        return solved
-    field = _field_of_peaks(_within(found, _grown(wide, scales.ring)), spacing, bell(width, scales.first))
-    there, around = _whole(field), scales.ring - apron
-    field, along = _taken(field, _grown(there, -scales.ring)), _taken(field, _grown(there, -around))
-    rough = _begun(images, wide, scales.ring, spacing)
-    room = np.empty(math.prod(_sized(layout, wide).shape) * PLANES + ALIGNED)
-    first = _solve(rough, _sized(layout, wide), _within(found, wide), (along, EVEN[0], room), apron, limits)
-    _sharpen(first.solved[:2].copy(), first.usable, bell(width, scales.second), field)
-    part, layout, given = _inside(inner, wide), _sized(layout, inner), _within(found, inner)
-    along = _taken(field, _grown(part, apron))
-    last = _solve(_begun(images, inner, scales.ring, spacing), layout, given, (along, EVEN[1], room), apron, limits)
-    together = last.usable & ~(np.abs(last.solved[:2] - _taken(first.solved[:2], part)).max(0) > AGREED)
-    _forget(last.found, last.usable & ~together, Status.DIVERGED)
-    unbend(last.sums, layout, _taken(field, part), last.found.chosen, together, last.solved)
-    _forget(last.found, together & (last.solved[2:4].max(0) > limits[1]), Status.ERROR_TOO_LARGE)
-    for whole, own in ((solved, last.solved), (found.status, last.found.status), (found.chosen, last.found.chosen)):
-        whole[..., *inner] = own
-    return solved
+        return moved
+    field = _field_of_peaks(found, spacing, bell(width, scales.first))
+    first, along, field = _sized(layout, wide), _nodes_around(field, wide, apron), _taken(field, wide)
+    room = np.empty(math.prod(first.shape) * PLANES + ALIGNED)
+    sums = _sum(_begun(images, wide, scales.ring, spacing), first, along, apron, EVEN[0], room)
+    rough, usable = _solve(
+        sums, first, (field, field), wide, found._replace(status=found.status.copy(), chosen=found.chosen.copy()), (*limits, np.inf)
+    )
+    sharpen(rough[:2], usable, bell(width, scales.second), SHARPER, field)
+    part, layout = _inside(inner, wide), _sized(layout, inner)
+    along, field = _nodes_around(field, part, apron), _taken(field, part)
+    sums = _sum(_begun(images, inner, scales.ring, spacing), layout, along, apron, EVEN[1], room)
+    solved, together = _solve(sums, layout, (field, _taken(rough[:2], part)), inner, found, (*limits, AGREED), FIELDS)
+    unbend(sums, layout, field, _taken(found.chosen, inner), together, solved)
+    moved[:, *inner] = solved[:4]
+    return moved
 
 
 def _box(may: np.ndarray, margin: int, beyond: int) -> Box:
@@ -177,38 +168,45 @@ def _field_of_peaks(found: Peaked, spacing: int, weights: np.ndarray) -> np.ndar
     return field
 
 
-def _solve(
-    images: Images, layout: Layout, found: Peaked, along: tuple[np.ndarray, float, np.ndarray], apron: int, limits: tuple[float, float]
-) -> Solution:
-    """Draw the secondary back along a field that is known ``apron`` nodes around those of the layout, and solve every node.
+def _sum(images: Images, layout: Layout, field: np.ndarray, apron: int, even: float, room: np.ndarray) -> np.ndarray:
+    """Draw the secondary back along a field that is known ``apron`` nodes around those of the layout, and sum products over blocks.
 
-    ``along`` is the field, its change from which blocks are drawn back in parts, and room for their sums.
+    Blocks within which the field changes by more than ``even`` px are drawn back in parts.
     """
-    field, even, room = along
     spacing = layout.step * layout.side
     start = int(layout.counts.max()) * layout.side // 2 - apron * spacing
     sums = room[: math.prod(layout.shape) * PLANES].reshape(*layout.shape, PLANES)
-    usable = np.empty(found.chosen.shape, np.bool_)
-    solved = np.empty((FIELDS if even < np.inf else FEWER, *found.chosen.shape))
-    # Of nodes after the last ones nothing is taken, but they are read.
-    wide = np.zeros((2, field.shape[1] + 1, field.shape[2] + 1), np.float32)
-    wide[:, :-1, :-1], inside = np.nan_to_num(field), _grown(_whole(field), -apron)
     used = (_used(layout, layout.rows), _used(layout, layout.columns))
     place, tables = (start, start, spacing), (TABLE.reshape(-1), KEPT_BETWEEN)
-    sum_blocks(images[:2], images.corner, wide, place, tables, used, even, layout.side, sums)
-    own = found._replace(status=found.status.copy(), chosen=found.chosen.copy())
-    solve_nodes(sums, layout.blocks, _taken(field, inside), own.peaks, limits, own.status, own.chosen, usable, solved)
-    return Solution(sums, solved, usable, own)
+    sum_blocks(images[:2], images.corner, field, place, tables, used, even, layout.side, sums)
+    return sums
 
 
-def _whole(field: np.ndarray) -> Box:
-    return slice(0, field.shape[-2]), slice(0, field.shape[-1])
+def _solve(
+    sums: np.ndarray,
+    layout: Layout,
+    near: tuple[np.ndarray, np.ndarray],
+    box: Box,
+    found: Peaked,
+    limits: tuple[float, float, float],
+    fields: int = FEWER,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Solve the nodes of a box, which take their chips from what is found, where they lie near to a field and to an earlier solution."""
+    solved, together = np.empty((fields, layout.rows, layout.columns)), np.empty((layout.rows, layout.columns), np.bool_)
+    at = (box[0].start, box[1].start)
+    solve_nodes(sums, layout.blocks, near, (at, *found.peaks), limits, found.status, found.chosen, together, solved)
+    return solved, together
 
 
-def _grown(box: Box, count: int) -> Box:
-    """Add rows and columns on every side of a box, or leave them out."""
-    rows, columns = (slice(along.start - count, along.stop + count) for along in box)
-    return rows, columns
+def _nodes_around(field: np.ndarray, box: Box, apron: int) -> np.ndarray:
+    """Return the field in and around a box in single precision, zero where it is not known.
+
+    Of nodes after the last ones nothing is taken, but they are read.
+    """
+    part = field[:, *(slice(along.start - apron, along.stop + apron) for along in box)]
+    out = np.zeros((2, part.shape[1] + 1, part.shape[2] + 1), np.float32)
+    np.copyto(out[:, :-1, :-1], part, "same_kind", part == part)
+    return out
 
 
 def _taken(array: np.ndarray, box: Box) -> np.ndarray:
@@ -218,29 +216,6 @@ def _taken(array: np.ndarray, box: Box) -> np.ndarray:
 def _sized(layout: Layout, box: Box) -> Layout:
     rows, columns = (along.stop - along.start for along in box)
     return layout._replace(rows=rows, columns=columns)
-
-
-def _within(found: Peaked, box: Box) -> Peaked:
-    fitted, peaks, status, chosen = found
-    peak, dy, dx = (_taken(part, box) for part in peaks)
-    return Peaked(_taken(fitted, box), (peak, dy, dx), _taken(status, box), _taken(chosen, box))
-
-
-def _sharpen(values: np.ndarray, usable: np.ndarray, weights: np.ndarray, field: np.ndarray) -> None:
-    """Make the second field of solutions, bent further in what smoothing takes from it; where there are none, the first one stays."""
-    smoothed, smoother = np.empty_like(field), np.empty_like(field)
-    smooth(values, usable, weights, smoothed)
-    there = np.isfinite(smoothed[0])
-    smooth(smoothed, there, weights, smoother)
-    np.copyto(field, smoothed + SHARPER * (smoothed - smoother), where=there)
-
-
-def _forget(found: Peaked, where: np.ndarray, why: Status) -> None:
-    """Take the chip from nodes whose solution cannot be kept."""
-    for chip, status in enumerate(found.status):
-        status[where & (found.chosen == chip)] = why
-    found.status[-1][where] = why
-    found.chosen[where] = -1
 
 
 def _used(layout: Layout, nodes: int) -> np.ndarray:

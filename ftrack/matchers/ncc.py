@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import field_validator
 
 from ftrack.kernels.certain import NEVER
-from ftrack.kernels.choose import fit_peaks, judge_chips
+from ftrack.kernels.choose import fit_peaks, judge_chips, put_together
 from ftrack.kernels.find import nothing_found, peaks_of, prepare, search
 from ftrack.kernels.layout import Peaks, Windows, lay_out
 from ftrack.kernels.rectangles import find_bounds
@@ -165,8 +165,9 @@ class NCC(Settings):
             first, second = np.ascontiguousarray(reference, np.float32), spaced(secondary)
             peaked = Peaked(fitted[:2], (peak, dy, dx), status, chosen)
             fitted = solve_tile(Images(first, second, (top, left)), layout, peaked, (self.min_valid, self.max_error))
-        out = _measurements(fitted, (peak, ratio), sizes, status, chosen)
-        return out[:, spread : rows.size - spread, spread : columns.size - spread]
+        out = np.empty((8, rows.size - 2 * spread, columns.size - 2 * spread), np.float32)
+        put_together(fitted, (peak, ratio), sizes, self.max_error, spread, status, chosen, out)
+        return out
 
 
 WIDE = 32
@@ -174,21 +175,3 @@ WIDE = 32
 
 PIXELS_MORE = 5
 """Pixels around chips and search that interpolation needs."""
-
-
-def _measurements(
-    found: np.ndarray, peaks: tuple[np.ndarray, np.ndarray], sizes: np.ndarray, status: np.ndarray, chosen: np.ndarray
-) -> np.ndarray:
-    """Put the measurements together in the order of ``ftrack.schema.MOTION``; the largest chip that is judged says why there is none."""
-    out = np.full((8, *chosen.shape), np.nan, np.float32)
-    measured = chosen >= 0
-    chip = np.maximum(chosen, 0).astype(np.int64)[None]
-    out[:2], out[4:6] = np.where(measured, found[:2], np.nan), np.where(measured, found[2:4], np.nan)
-    for row, values in zip((2, 3), peaks, strict=True):
-        out[row] = np.where(measured, np.take_along_axis(values, chip, 0)[0], np.nan)
-    out[6] = np.where(measured, sizes[chip[0]], 0)
-    why = status[0].copy()
-    for larger in status[1:]:
-        np.copyto(why, larger, where=larger != Status.NOT_COMPUTED)
-    out[7] = np.where(measured, Status.MEASURED, why)
-    return out
