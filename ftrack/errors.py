@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""What a disk says that is full, or cannot be written to."""
+
 
 class FtrackError(Exception):
     """Any failure that ftrack raises on purpose; its text says what, where and what to do.
@@ -22,3 +27,7 @@ class Skip(FtrackError):
 
 class Stop(FtrackError, ValueError):
     """The request itself is impossible; trying again cannot help until it is changed."""
+
+
+class Full(Stop):
+    """There is no room for what is written; the same call succeeds once there is."""

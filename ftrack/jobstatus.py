@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from ftrack.run import PHASES
 
 WAITING = 600.0
 """Seconds after which a driver of this machine that has not begun counts as lost."""
+
+LEAST_ROOM = 2**16
+"""Bytes on a disk that a driver needs to say how it goes."""
 
 Condition = Literal["waiting", "starting", "running", "done", "failed", "cancelled", "dead"]
 """``waiting``: the cluster has not begun; ``dead``: the driver gives no sign of life any more."""
@@ -122,7 +126,7 @@ def status_of(folder: str, submission: Submission) -> JobStatus:
         seconds_left=beat.seconds_left,
         seconds=beat.time - beat.started,
         measured=beat.measured,
-        reason=_last_words(beat) if state == "dead" else beat.reason,
+        reason=_last_words(beat) + _no_room(folder) if state == "dead" else beat.reason,
         host=beat.host,
     )
 
@@ -130,6 +134,13 @@ def status_of(folder: str, submission: Submission) -> JobStatus:
 def _last_words(beat: Beat) -> str:
     last = datetime.fromtimestamp(beat.time, UTC)
     return f"the driver gave its last sign of life at {last:%Y-%m-%d %H:%M:%S} UTC; `ftrack resume` takes up its work"
+
+
+def _no_room(folder: str) -> str:
+    """Return a word on the disk of a run if it is so full that a driver could not say why it ended."""
+    if "://" in folder or shutil.disk_usage(folder).free > LEAST_ROOM:
+        return ""
+    return f"; the disk of {folder} is full, which may be why: make room first"
 
 
 def _not_begun(submission: Submission) -> JobStatus:

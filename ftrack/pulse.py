@@ -14,8 +14,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ftrack.addresses import shown_text
-from ftrack.errors import FtrackError
+from ftrack.errors import FtrackError, Full, Retry
 from ftrack.jobfiles import EVERY, Beat, State, is_to_stop, read_beat, write_beat, write_log
+from ftrack.patience import outlast
 from ftrack.run import Event
 
 PART = 2**16
@@ -119,18 +120,26 @@ class Pulse:
     def end(self, state: State, reason: str = "", measured: int = 0) -> None:
         """Say how the driver ended, unless another has taken the job, and give no more signs of life."""
         self.say(f"{state}: {reason}" if reason else state)
-        self.leave()
+        self._be_quiet()
         with self._lock:
             self.beat = replace(self.beat, state=state, reason=self._fit(reason), measured=measured)
-        if not self._others():
-            self._write()
+        # Why a run has failed may be that nothing can be written: it is said as soon as something can.
+        outlast(self._last_words, (Retry, Full))
 
     def leave(self) -> None:
         """Give no more signs of life, without a word on how it ended."""
+        self._be_quiet()
+        self._flush()
+
+    def _be_quiet(self) -> None:
         self.quit.set()
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join(LONG)
+
+    def _last_words(self) -> None:
         self._flush()
+        if not self._others():
+            self._write()
 
     def interrupt(self, why: str) -> None:
         """Stop the main thread as Ctrl-C does, and end the process if it does not follow."""

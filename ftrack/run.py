@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -16,8 +17,9 @@ from ftrack.append import keep_plan
 from ftrack.attempts import ATTEMPTS, first_job, is_whole, lost_with, next_job
 from ftrack.cube import CubeSpec, create_cube, create_motion, publish_cube, stage_cube, write_coords
 from ftrack.drive import Outcome, drive, must, refuse_workers
-from ftrack.errors import FtrackError, Retry
+from ftrack.errors import FtrackError, Full, Retry
 from ftrack.labels import images_of
+from ftrack.patience import outlast
 from ftrack.plan import Plan, write_plan
 from ftrack.records import Phase, Record, each_record, failure, motion_of, refuse_replaced, remove, write_record
 from ftrack.refuse import published_run, refuse_other_output, write_plan_of
@@ -172,9 +174,9 @@ def _make(session: _Session, begun: float) -> Report:
     fits = _fit(session, ground)
     _convert(session, fits)
     if all(tally.has("velocity", block) for block in plan.blocks):
-        if published_run(output) == plan.run_id:
+        if outlast(lambda: published_run(output)) == plan.run_id:
             return _finished(plan, begun, session.tell, f"{output} has been finished by another run of this plan")
-        _publish(session, spec, [fit for batch in sorted(fits) for fit in fits[batch]], ground)
+        outlast(lambda: _publish(session, spec, [fit for batch in sorted(fits) for fit in fits[batch]], ground))
         session.tell(Event("published", done=len(plan.blocks), total=len(plan.blocks), message=f"{output} is finished"))
     unshifted = 0 if ground is None else sum(fit.shift.flag == 0 for batch in fits.values() for fit in batch)
     return _report(plan, tally, resumed, begun)._replace(unshifted=unshifted)
@@ -252,7 +254,7 @@ def _fit(session: _Session, stable: np.ndarray | None) -> dict[int, list[Fit]]:
     session.tell(Event("phase", "shift", len(fits), count, message=PHASES["shift"]))
     for batch, fitted in _fit_batches(session, [batch for batch in whole if batch not in fits], delayed(stable, pure=True)):
         fits[batch] = fitted
-        write_fits(plan.folder, batch, fitted)
+        outlast(partial(write_fits, plan.folder, batch, fitted))
         session.tell(Event("block", "shift", len(fits), count))
     return fits
 
@@ -324,11 +326,13 @@ def _waiting(session: _Session, phase: Phase, tried: Mapping[str, _Tried] | None
 def _failed(plan: Plan, phase: Phase, outcome: Outcome, tried: _Tried) -> Record:
     """Record that a block has failed, unless another run of the plan has published the cube meanwhile."""
     assert outcome.error is not None
-    if published_run(plan.workflow.output) == plan.run_id:
+    if isinstance(outcome.error, Full):
+        raise outcome.error
+    if outlast(lambda: published_run(plan.workflow.output)) == plan.run_id:
         raise Retry(f"{plan.workflow.output} has been published by another run") from outcome.error
-    refuse_replaced(plan.folder, plan.run_id)
+    outlast(lambda: refuse_replaced(plan.folder, plan.run_id))
     record = replace(failure(phase, outcome.name, plan.run_id, outcome.error, tried.lost), attempts=tried.attempt)
-    write_record(plan.folder, record)
+    outlast(lambda: write_record(plan.folder, record))
     return record
 
 

@@ -24,7 +24,7 @@ from zarr.core.sync import sync
 from zarr.errors import ArrayNotFoundError, GroupNotFoundError
 from zarr.storage import FsspecStore, LocalStore, MemoryStore, StorePath, WrapperStore
 
-from ftrack.errors import Retry, Stop
+from ftrack.errors import NO_ROOM, Full, Retry, Stop
 from ftrack.threads import at_once
 
 Options = Mapping[str, Any] | None
@@ -168,6 +168,8 @@ def told_apart(url: str) -> Iterator[None]:
     except (PermissionError, NoCredentialsError, PartialCredentialsError) as error:
         raise Stop(f"{url} cannot be accessed: {error}; check the credentials and the rights on it") from error
     except (OSError, BotoCoreError, ClientError) as error:
+        if getattr(error, "errno", None) in NO_ROOM:
+            raise Full(f"{url} cannot be written: {error}; make room there, then run again: what is finished is kept") from error
         raise Retry(f"{url} does not answer as it should: {type(error).__name__}: {error}; try again later") from error
 
 

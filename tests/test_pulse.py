@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import threading
@@ -13,9 +14,20 @@ from pathlib import Path
 
 import pytest
 
-from ftrack.errors import Stop
+from ftrack.errors import Full, Retry, Stop
 from ftrack.inputs import carry_inputs, fetch_inputs
-from ftrack.jobfiles import Beat, Submission, ask_to_stop, find_outputs, is_alive, read_beat, read_logs, write_beat, write_submission
+from ftrack.jobfiles import (
+    Beat,
+    Submission,
+    ask_to_stop,
+    find_outputs,
+    is_alive,
+    read_beat,
+    read_logs,
+    write_beat,
+    write_log,
+    write_submission,
+)
 from ftrack.jobstatus import JobStatus, display_of, status_of
 from ftrack.pulse import CANCELLED, ORPHAN, Pulse
 from ftrack.run import Event
@@ -62,6 +74,34 @@ def test_a_driver_is_interrupted_when_it_is_asked_to_stop(folder: str) -> None:
     beat = read_beat(folder)
     assert beat is not None and (beat.state, beat.reason, beat.ended) == ("cancelled", "why", True)
     assert "stopping: on request" in "".join(read_logs(folder).values())
+
+
+def test_a_driver_says_why_it_ended_once_something_can_be_written(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ftrack.patience.FIRST_PAUSE", 0.001)
+    failures = [Full("no space left"), Retry("does not answer")]
+
+    def write(place: str, name: str, text: str) -> None:
+        if failures:
+            raise failures.pop(0)
+        write_log(place, name, text)
+
+    pulse = Pulse(folder, MINE)
+    pulse.start()
+    pulse.say("something new")
+    monkeypatch.setattr("ftrack.pulse.write_log", write)
+    pulse.end("failed", "no space left")
+    beat = read_beat(folder)
+    assert not failures and beat is not None and (beat.state, beat.reason) == ("failed", "no space left")
+    assert is_logged(folder, "something new") and is_logged(folder, "failed: no space left")
+
+
+def test_a_dead_driver_with_a_full_disk_is_told_so(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_beat(folder, replace(MINE, state="running", time=time.time() - 1000, every=0.01))
+    assert "full" not in status_of(folder, ASKED).reason
+    usage = type(shutil.disk_usage("/"))(100, 100, 0)
+    monkeypatch.setattr("shutil.disk_usage", lambda place: usage)
+    status = status_of(folder, ASKED)
+    assert status.state == "dead" and "ftrack resume" in status.reason and f"the disk of {folder} is full" in status.reason
 
 
 def test_a_driver_does_not_stop_for_another_submission(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:

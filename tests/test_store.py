@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -10,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from fault_proxy import fault_proxy
 
-from ftrack.errors import Retry, Stop
-from ftrack.store import REQUEST_ATTEMPTS, get, put, store_at
+from ftrack.errors import Full, Retry, Stop
+from ftrack.store import REQUEST_ATTEMPTS, get, put, store_at, told_apart
 
 
 def test_threads_share_one_store_until_the_credentials_change(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,3 +64,9 @@ def test_a_process_that_has_used_s3_ends_without_a_complaint() -> None:
     finally:
         server.stop()
     assert (done.returncode, done.stdout, done.stderr) == (0, "b'kept'\n", "")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_a_disk_that_takes_nothing_is_told_as_such(number: int) -> None:
+    with pytest.raises(Full, match=r"/ice/run cannot be written: .*; make room there"), told_apart("/ice/run"):
+        raise OSError(number, os.strerror(number))
