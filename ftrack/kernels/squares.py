@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ftrack.kernels.certain import is_settled
-from ftrack.kernels.compiled import inner, shared
+from ftrack.kernels.compiled import inner
 from ftrack.kernels.folded import fold_blocks, pair_products
 from ftrack.kernels.lanes import LANES, NONE, fetch
 from ftrack.kernels.layout import Layout
@@ -86,7 +86,7 @@ def mark_squares(layout: Layout, todo: np.ndarray, shape: tuple[int, int]) -> np
     return needed
 
 
-@shared
+@inner
 def advance_squares(numbers, shape, places, nodes, squares, i, begin):
     """Work on ``TOGETHER`` blocks of row ``i`` of a strip, and on the squares that end with them, at all offsets."""
     side, _, _, _, panels, vectors, bands, group, _, _ = shape
@@ -159,7 +159,7 @@ def _fold(numbers, shape, places, squares, i, begin):
     return folds
 
 
-@shared
+@inner
 def judge_squares(numbers, shape, places, nodes, squares, far, i, begin, result):
     """Find the peaks of the nodes whose chips end with those blocks; forget the highest coefficients.
 
