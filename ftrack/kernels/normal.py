@@ -19,7 +19,8 @@ from numba.extending import intrinsic
 
 from ftrack.kernels.compiled import filling, inner
 from ftrack.kernels.deform import AFTER, BEFORE, BITS, DERIVATIVE, FRACTIONS, REACH, TAPS
-from ftrack.kernels.lanes import Loop, fma_of, load, number, spread, store
+from ftrack.kernels.lanes import Loop, fma_of, load, number, spread
+from ftrack.kernels.planes import Vector
 from ftrack.kernels.staging import beyond, level, stage
 
 PLANES = 20
@@ -60,19 +61,21 @@ def _make_part_sums(
     weights: Any,
     x_at: Any,
     y_at: Any,
-    r_level: Any,
-    s_level: Any,
+    levels: Any,
     rows: Any,
     columns: Any,
+    field: Any,
     out: Any,
+    out_at: Any,
 ) -> Any:
-    """Draw a part of the secondary back and fill the sums of its products, float64 (2 * WIDEST,); gradients are added up, not their mean.
+    """Draw a part of the secondary back and add the sums of its products to those of its block, float64, which begin at ``out_at``.
 
     ``r_at`` is the place of the first pixel of the part, ``s_at`` that of the first pixel which interpolation needs. ``x_at`` and ``y_at``
-    are the places of its weights, those of the gradient behind those of the value; the levels are taken out of the images.
+    are the places of its weights, those of the gradient behind those of the value; the levels are taken out of the images. ``field`` is
+    along what the part is drawn back: float64 displacement along x and y, noise that is kept along both, and ``_slopes``.
     """
     i8 = types.int64
-    signature = types.void(reference, i8, i8, secondary, i8, i8, weights, i8, i8, types.float32, types.float32, i8, i8, out)
+    signature = types.void(reference, i8, i8, secondary, i8, i8, weights, i8, i8, levels, i8, i8, field, out, i8)
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         r, s, taps, total = (context.make_array(signature.args[k])(context, builder, args[k]).data for k in (0, 3, 6, 13))
@@ -82,13 +85,20 @@ def _make_part_sums(
             [spread(builder, builder.load(builder.gep(taps, [builder.add(at, number(k))])), ROW) for k in range(2 * TAPS)]
             for at in args[7:9]
         )
-        levels = [spread(builder, level, ROW) for level in args[9:11]]
-        _interpolate_along(builder, (s, args[5]), across, builder.add(args[11], number(BEYOND)), room)
-        _interpolate_down(builder, (r, args[2]), down, args[11], levels, room)
-        sums = [*_add_products(builder, room, args[11], _inside(builder, args[12])), _ZERO]
-        doubles = ir.VectorType(ir.DoubleType(), WIDEST)
+        single = [builder.extract_value(args[9], k) for k in range(2)]
+        levels = [spread(builder, level, ROW) for level in single]
+        _interpolate_along(builder, (s, args[5]), across, builder.add(args[10], number(BEYOND)), room)
+        _interpolate_down(builder, (r, args[2]), down, args[10], levels, room)
+        sums = [*_add_products(builder, room, args[10], _inside(builder, args[11])), _ZERO]
+        double, added = ir.DoubleType(), []
         for first in (0, WIDEST):
-            store(builder, builder.fpext(_added(builder, sums[first : first + WIDEST]), doubles), total, number(first))
+            doubles = builder.fpext(_added(builder, sums[first : first + WIDEST]), ir.VectorType(double, WIDEST))
+            added += [Vector(builder, builder.extract_element(doubles, number(k))) for k in range(WIDEST)]
+        given = [Vector(builder, builder.extract_value(args[12], k)) for k in range(8)]
+        whole = [Vector(builder, builder.fpext(level, double)) for level in single]
+        for p, values in enumerate(_put_back(_bend(added[:SUMS], given[4:]), whole, given[:4])):
+            place = builder.gep(total, [builder.add(args[14], number(p))])
+            builder.store(sum(values, Vector(builder, builder.load(place))).value, place)
         return context.get_dummy_value()
 
     return signature, build
@@ -181,6 +191,47 @@ def _added(builder: Any, vectors: list[Any]) -> Any:
     return vectors[0]
 
 
+def _bend(total: list[Any], slopes: list[Any]) -> list[Any]:
+    """Take the mean of both gradients and make it, to first order, what it would be if each pixel were drawn back along the field.
+
+    Gradients of the mean of both images make one step as good as two (Benhimane & Malis 2004).
+    """
+    a, b, c, d = 0.5 + 0.5 * slopes[0], 0.5 * slopes[2], 0.5 * slopes[1], 0.5 + 0.5 * slopes[3]
+    bent = list(total)
+    for p, q in ((X, Y), (RX, RY), (XW, YW)):
+        x, y = total[p], total[q]
+        bent[p], bent[q] = a * x + b * y, c * x + d * y
+    xx, xy, yy = total[XX], total[XY], total[YY]
+    bent[XX] = a * a * xx + 2.0 * a * b * xy + b * b * yy
+    bent[XY] = a * c * xx + (a * d + b * c) * xy + b * d * yy
+    bent[YY] = c * c * xx + 2.0 * c * d * xy + d * d * yy
+    return bent
+
+
+def _put_back(total: list[Any], levels: list[Any], drawn: list[Any]) -> list[tuple[Any, ...]]:
+    """Return what a part adds to each sum of its block: its own, and what it lacks with the levels of both images taken out."""
+    (r, s), (dx, dy, x_kept, y_kept), n = levels, drawn, total[N]
+    levelled = {
+        WW: 2.0 * s * total[W] + s * s * n,
+        RW: r * total[W] + s * total[R] + r * s * n,
+        RR: 2.0 * r * total[R] + r * r * n,
+        RX: r * total[X],
+        RY: r * total[Y],
+        XW: s * total[X],
+        YW: s * total[Y],
+        R: r * n,
+        W: s * n,
+    }
+    more = {
+        XD: total[XX] * dx + total[XY] * dy,
+        YD: total[XY] * dx + total[YY] * dy,
+        ND: n * dx,
+        MD: n * dy,
+        KEPT: n * x_kept * y_kept,
+    }
+    return [(total[p], levelled[p]) if p in levelled else (total[p],) for p in range(SUMS)] + [(more[p],) for p in range(SUMS, PLANES)]
+
+
 def sum_blocks(
     images: tuple[np.ndarray, np.ndarray],
     corner: tuple[int, int],
@@ -218,14 +269,14 @@ def sum_blocks(
     """
     staged = np.empty((WIDEST + 2 * REACH) ** 2, np.float32), np.empty((WIDEST + BEYOND) ** 2, np.float32)
     halves = 2 * out.shape[1] + 1
-    rooms = (np.empty(2 * WIDEST), staged, np.empty((2, 2, out.shape[1] + 1)), np.empty(halves, np.int64), np.empty(halves))
+    rooms = (staged, np.empty((2, 2, out.shape[1] + 1)), np.empty(halves, np.int64), np.empty(halves))
     _sum_blocks(images, corner, field, place, tables, used, even, side, rooms, out)
 
 
 @filling
 def _sum_blocks(images, corner, field, place, tables, used, even, side, rooms, out):
     flat, shapes = (images[0].reshape(-1), images[1].reshape(-1)), (images[0].shape, images[1].shape)
-    total, room, edges, nodes, parts = rooms
+    (room, edges, nodes, parts), sums = rooms, out.reshape(-1)
     spacing, closely = 2 * place[2], even < np.inf
     for h in range(nodes.size):
         nodes[h], parts[h] = _between(h * side - 2 * place[1], spacing)
@@ -241,7 +292,9 @@ def _sum_blocks(images, corner, field, place, tables, used, even, side, rooms, o
         for j in range(out.shape[1]):
             if not used[1][j]:
                 continue
-            out[i, j] = 0.0
+            at = (i * out.shape[1] + j) * PLANES
+            for p in range(PLANES):
+                sums[at + p] = 0.0
             slopes = _slopes(edges[i % 2], edges[(i + 1) % 2], j, side) if closely else (0.0, 0.0, 0.0, 0.0)
             down, along = _parts(slopes[1], slopes[3], side, even), _parts(slopes[0], slopes[2], side, even)
             for a in range(down):
@@ -255,7 +308,7 @@ def _sum_blocks(images, corner, field, place, tables, used, even, side, rooms, o
                         (v, q), (u, p) = _between(y, spacing), _between(x, spacing)
                         moved = _both_inside(field, v, q, u, p)
                     first = corner[0] + top, corner[1] + left
-                    _sum_part(flat, shapes, first, size, (moved, slopes), tables, room, total, out[i, j])
+                    _sum_part(flat, shapes, first, size, (moved, slopes), tables, room, sums, at)
 
 
 @inner
@@ -306,7 +359,7 @@ def _slopes(above, below, j, side):
 
 
 @inner
-def _sum_part(flat, shapes, corner, size, moved, tables, room, total, out):
+def _sum_part(flat, shapes, corner, size, moved, tables, room, out, out_at):
     """Add the sums of a part of a block."""
     (weights, kept), (moved, slopes), (y, x) = tables, moved, corner
     dx, dy = np.int64(np.rint(moved[0] * FRACTIONS)), np.int64(np.rint(moved[1] * FRACTIONS))
@@ -321,45 +374,6 @@ def _sum_part(flat, shapes, corner, size, moved, tables, room, total, out):
     if r_level != r_level or s_level != s_level:
         return
     x_at, y_at = x_rest * 2 * TAPS, y_rest * 2 * TAPS
-    _part_sums(r, r_at, r_step, s, s_at, s_step, weights, x_at, y_at, r_level, s_level, size[0], size[1], total)
-    _bend(total, slopes)
-    _put_back(total, np.float64(r_level), np.float64(s_level), out)
-    dx, dy, n = dx / FRACTIONS, dy / FRACTIONS, total[N]
-    out[XD] += total[XX] * dx + total[XY] * dy
-    out[YD] += total[XY] * dx + total[YY] * dy
-    out[ND] += n * dx
-    out[MD] += n * dy
-    out[KEPT] += n * kept[x_rest] * kept[y_rest]
-
-
-@inner
-def _bend(total, slopes):
-    """Take the mean of both gradients and make it, to first order, what it would be if each pixel were drawn back along the field.
-
-    Gradients of the mean of both images make one step as good as two (Benhimane & Malis 2004).
-    """
-    a, b, c, d = 0.5 + 0.5 * slopes[0], 0.5 * slopes[2], 0.5 * slopes[1], 0.5 + 0.5 * slopes[3]
-    for p, q in ((X, Y), (RX, RY), (XW, YW)):
-        x, y = total[p], total[q]
-        total[p], total[q] = a * x + b * y, c * x + d * y
-    xx, xy, yy = total[XX], total[XY], total[YY]
-    total[XX] = a * a * xx + 2.0 * a * b * xy + b * b * yy
-    total[XY] = a * c * xx + (a * d + b * c) * xy + b * d * yy
-    total[YY] = c * c * xx + 2.0 * c * d * xy + d * d * yy
-
-
-@inner
-def _put_back(total, r, s, out):
-    """Add the sums of a part, with the levels of the reference and of the secondary put back."""
-    n = total[N]
-    for p in range(SUMS):
-        out[p] += total[p]
-    out[WW] += 2.0 * s * total[W] + s * s * n
-    out[RW] += r * total[W] + s * total[R] + r * s * n
-    out[RR] += 2.0 * r * total[R] + r * r * n
-    out[RX] += r * total[X]
-    out[RY] += r * total[Y]
-    out[XW] += s * total[X]
-    out[YW] += s * total[Y]
-    out[R] += r * n
-    out[W] += s * n
+    along = (dx / FRACTIONS, dy / FRACTIONS, kept[x_rest], kept[y_rest], slopes[0], slopes[1], slopes[2], slopes[3])
+    levels = (r_level, s_level)
+    _part_sums(r, r_at, r_step, s, s_at, s_step, weights, x_at, y_at, levels, size[0], size[1], along, out, out_at)

@@ -27,13 +27,16 @@ KIND = ir.VectorType(ir.DoubleType(), LANES)
 
 
 class Vector:
-    """Some numbers, or truths, of a kernel that is being written."""
+    """Numbers side by side, or truths, or a single number of a kernel that is being written."""
 
     def __init__(self, builder: Any, value: Any) -> None:
         self.builder, self.value = builder, value
 
     def _of(self, other: Any) -> Any:
-        return other.value if isinstance(other, Vector) else ir.Constant(KIND, [float(other)] * LANES)
+        if isinstance(other, Vector):
+            return other.value
+        kind = self.value.type
+        return ir.Constant(kind, [float(other)] * kind.count if isinstance(kind, ir.VectorType) else float(other))
 
     def _write(self, name: str, first: Any, second: Any) -> Vector:
         return Vector(self.builder, getattr(self.builder, name)(self._of(first), self._of(second)))
@@ -87,7 +90,8 @@ class Vector:
 def where(chosen: Any, one: Any, other: Any) -> Any:
     """Return one where that is chosen, else the other."""
     if isinstance(chosen, Vector):
-        return Vector(chosen.builder, chosen.builder.select(chosen.value, chosen._of(one), chosen._of(other)))
+        numbers = next((value for value in (one, other) if isinstance(value, Vector)), Vector(chosen.builder, ir.Constant(KIND, None)))
+        return Vector(chosen.builder, chosen.builder.select(chosen.value, numbers._of(one), numbers._of(other)))
     return np.where(chosen, one, other)
 
 
