@@ -8,7 +8,9 @@ import pytest
 from ftrack.kernels import walk
 from ftrack.kernels.find import Windows, everywhere, find_peaks
 from ftrack.kernels.layout import lay_out
+from ftrack.kernels.rectangles import PLAIN
 from ftrack.kernels.squares import in_squares, levels_of, mark_squares
+from ftrack.kernels.strip import Shape
 
 
 @pytest.mark.parametrize(
@@ -23,8 +25,22 @@ def test_all_that_a_chip_is_made_of_is_needed_and_nothing_else() -> None:
     layout = lay_out((16, 64), 16, 4, 4, 5)
     assert levels_of(layout) == 3
     random = np.random.default_rng(0)
-    todo = random.random((2, 2, 4, 5)) < 0.15
-    needed = mark_squares(layout, todo, layout.shape)
+    mode, kinds, bands = (
+        random.choice([0, 1, 2], (2, 6, 7), p=[0.2, 0.3, 0.5]),
+        random.integers(0, 2, (6, 8)),
+        random.integers(0, 3, (6, 7)),
+    )
+    shape = Shape(layout.side, layout.step, *layout.shape, 1, 1, 2, 8, -4, 10)
+    span = np.zeros((6, 4, 7), np.int64)
+    span[:, 0], span[:, 1], span[:, 2], span[:, 3] = np.where(bands == 1, 4, -1), np.where(bands == 0, 4, 5), 10, 11
+    todo, moved = np.empty((2, 4, 5), np.bool_), np.empty((4, 4, 5), np.int64)
+    needed = np.empty((3, *layout.shape), np.uint8)
+    mark_squares(mode.astype(np.uint8), span, kinds, (1, 2, 3, 1, 2), shape, (layout.counts, layout.starts), todo, moved, needed)
+    np.testing.assert_array_equal(todo, (mode[:, 1:5, 2:] == PLAIN) & (kinds[2:, 3:] == 1))
+    np.testing.assert_array_equal(moved, span[1:5, :, 2:] - np.array([-4, -4, 10, 10])[:, None])
+    needed, here = needed[:2], bands[1:5, 2:]
+    assert todo.any()
+    todo = np.stack([todo & (here != 1), todo & (here != 0)])
     direct = np.zeros_like(needed)
 
     def mark(part: int, level: int, row: int, column: int) -> None:

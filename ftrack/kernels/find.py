@@ -199,8 +199,7 @@ def _chosen(
     span, extent = np.empty((layout.rows, 4, layout.columns), np.int64), np.empty(9, np.int64)
     mode, rims = np.empty(usable.shape, np.uint8), np.zeros((*usable.shape, 8), np.int32)
     centres = tuple(np.ascontiguousarray(part, np.int64) for part in windows)
-    places = (far, layout.side, layout.step, layout.counts, layout.starts)
-    choose_chips(centres, ground, places, (usable, wanted, chips.far), limits, found, span, mode, rims, extent)
+    choose_chips(centres, ground, (far, *layout.blocks), (usable, wanted, chips.far), limits, found, span, mode, rims, extent)
     *edges, tallest = extent.tolist()
     return Search(span, mode, rims, Extent(edges[:4], edges[4:], tallest), limits)
 

@@ -12,11 +12,12 @@ from typing import NamedTuple
 import numpy as np
 
 from ftrack.kernels.certain import is_settled
-from ftrack.kernels.compiled import inner
+from ftrack.kernels.compiled import filling, inner
 from ftrack.kernels.folded import fold_blocks, pair_products
 from ftrack.kernels.lanes import LANES, NONE, fetch
 from ftrack.kernels.layout import Layout
 from ftrack.kernels.peaks import find_peak, find_second, keep_surface
+from ftrack.kernels.rectangles import PLAIN
 from ftrack.kernels.scores import make_join
 from ftrack.kernels.sliding import fill
 from ftrack.kernels.strip import factors_of
@@ -66,24 +67,59 @@ def in_squares(layout: Layout) -> bool:
 
 def levels_of(layout: Layout) -> int:
     """Return how often a block is doubled until it is the largest chip."""
-    return int(layout.counts.max()).bit_length() - 1
+    return int(layout.counts[-1]).bit_length() - 1
 
 
-def mark_squares(layout: Layout, todo: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Return how many sizes of squares are needed that end at a block, for chips bool (part, chip, row, column); see ``Squares``."""
-    needed = np.zeros((todo.shape[0], *shape), np.uint8)
-    squares = np.zeros(needed.shape, np.bool_)
-    for level in range(levels_of(layout), -1, -1):
-        for c in np.flatnonzero(layout.counts == 1 << level):
-            end = int(layout.starts[c] + layout.counts[c]) - 1
-            rows, columns = (slice(end, end + (n - 1) * layout.step + 1, layout.step) for n in todo.shape[2:])
-            squares[:, rows, columns] |= todo[:, c]
-        needed += squares
-        half = 1 << level >> 1
-        if half:
-            squares[:, :, :-half] |= squares[:, :, half:].copy()
-            squares[:, :-half] |= squares[:, half:].copy()
-    return needed
+@filling
+def mark_squares(mode, span, kinds, where, shape, chips, todo, moved, needed):
+    """Choose the chips of some nodes, and tell how many sizes of squares are needed that end at a block; see ``Squares``.
+
+    Parameters
+    ----------
+    mode, span
+        See ``ftrack.kernels.tiles.Search``.
+    kinds : int64 (row, column)
+        Kind of the nodes of a rectangle.
+    where : (kind, row, column, top, left)
+        Which are chosen, where these begin in that rectangle, and where among all nodes.
+    shape : Shape
+        How they are cut.
+    chips : (counts, starts)
+        See ``ftrack.kernels.layout.Layout``.
+    todo, moved
+        Filled: see ``ftrack.kernels.strip.Nodes``.
+    needed : uint8 (parts of the offsets and one more, block row, block column)
+        Filled; the last of them is room.
+    """
+    (kind, row, column, top, left), (counts, starts), (rows, columns) = where, chips, needed.shape[1:]
+    for i in range(todo.shape[1]):
+        for j in range(todo.shape[2]):
+            for k in range(4):
+                moved[i, k, j] = span[top + i, k, left + j] - (shape.dy if k < 2 else shape.dx)
+            for c in range(counts.size):
+                todo[c, i, j] = kinds[row + i, column + j] == kind and mode[c, top + i, left + j] == PLAIN
+    squares = needed[needed.shape[0] - 1]
+    for part in range(needed.shape[0] - 1):
+        dy, dx, number = part // shape.panels * shape.group, part % shape.panels * shape.vectors * LANES, needed[part]
+        number[:], squares[:] = 0, 0
+        size = counts[-1]
+        while size > 0:
+            for c in range(counts.size):
+                end = starts[c] + size - 1
+                for i in range(todo.shape[1] if counts[c] == size else 0):
+                    for j in range(todo.shape[2]):
+                        down = moved[i, 0, j] < dy + shape.group and moved[i, 1, j] > dy
+                        if todo[c, i, j] and down and moved[i, 2, j] < dx + shape.vectors * LANES and moved[i, 3, j] > dx:
+                            squares[end + i * shape.step, end + j * shape.step] = 1
+            size //= 2
+            for y in range(rows):
+                for x in range(columns):
+                    number[y, x] += squares[y, x]
+                for x in range(columns - size if size > 0 else 0):
+                    squares[y, x] |= squares[y, x + size]
+            for y in range(rows - size if size > 0 else 0):
+                for x in range(columns):
+                    squares[y, x] |= squares[y + size, x]
 
 
 @inner

@@ -8,10 +8,11 @@ from typing import NamedTuple
 import numpy as np
 
 from ftrack.kernels.certain import leave_out
+from ftrack.kernels.compiled import filling
 from ftrack.kernels.folded import paired_offsets_for
 from ftrack.kernels.lanes import LANES
 from ftrack.kernels.layout import Layout
-from ftrack.kernels.rectangles import MASKED, PLAIN
+from ftrack.kernels.rectangles import FAR, MASKED, PLAIN
 from ftrack.kernels.rims import room_for_rims
 from ftrack.kernels.squares import TOGETHER, Squares, levels_of, mark_squares
 from ftrack.kernels.strip import Gaps, Nodes, Places, Shape
@@ -29,63 +30,101 @@ FEWEST = 8
 LEAST, MOST = 2000, 4
 """Nodes of a cell from which those with windows near each other are worked on by themselves, and into how many parts at the most."""
 
+ROWS = 2 * PAIRS[1]
+"""Rows of offsets that are worked on together where those of a row fit into one vector."""
+
 
 def measure_squares(tile: Tile, search: Search, cell: Cell, union: np.ndarray, tables: Tables, result: Result) -> None:
     """Find the peaks of the nodes of a cell whose sums are plain."""
-    here = (slice(None), slice(*cell[:2]), slice(*cell[2:]))
-    span, plain = search.span[here[1], :, here[2]], (search.mode[here] == PLAIN).any(0)
-    parts = _parts_of(span, plain)
-    if len(parts) == 1:
-        _measure_part(tile, search, (cell, union, plain), tables, result)
+    top, bottom, left, right = cell
+    kinds, parts = np.empty((bottom - top, right - left), np.int64), np.empty((MOST, 9), np.int64)
+    many = tell_apart(search.mode, search.span, cell, kinds, parts)
+    if many == 1:
+        _measure_part(tile, search, (cell, union), (kinds, (0, 0, 0)), tables, result)
         return
-    for chosen in parts:
-        rows, columns = (np.flatnonzero(chosen.any(axis)) for axis in (1, 0))
-        edges = (int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
-        its_cell = (cell[0] + edges[0], cell[0] + edges[1], cell[2] + edges[2], cell[2] + edges[3])
-        its_union = np.array([(np.min, np.max)[k % 2](span[:, k][chosen]) for k in range(4)])
-        _measure_part(tile, search, (its_cell, its_union, chosen[edges[0] : edges[1], edges[2] : edges[3]]), tables, result)
+    for part in range(many):
+        first, last, start, end = parts[part, 1:5].tolist()
+        its_cell = (top + first, top + last, left + start, left + end)
+        _measure_part(tile, search, (its_cell, parts[part, 5:]), (kinds, (part, first, start)), tables, result)
 
 
-def _parts_of(span: np.ndarray, some: np.ndarray) -> list[np.ndarray]:
-    """Tell nodes apart by where their windows lie, if those of a part then fit into one vector: bool (row, column) of each part."""
-    if np.count_nonzero(some) < LEAST:
-        return [some]
-    top, bottom, left, right = span.swapaxes(0, 1)
-    down, across = (2 * PAIRS[1] - int((bottom - top)[some].max()) + 1) // 2 * 2, LANES + 1 - int((right - left)[some].max())
-    if down <= 0 or across <= 0:
-        return [some]
-    first = int(top[some].min())
-    y, x = (top - (first - first % 2)) // down, (left - left[some].min()) // across
-    kind = y * (int(x[some].max()) + 1) + x
-    kinds = np.flatnonzero(np.bincount(kind[some]))
-    return [some & (kind == k) for k in kinds] if kinds.size <= MOST else [some]
+@filling
+def tell_apart(mode, span, cell, kinds, parts):
+    """Tell nodes with plain sums apart by where their windows lie, if those of a part then fit into one vector.
+
+    Return how many parts there are; fill the part of every node of a cell, -1 = none, int64 (row, column), and, if there are more than one,
+    for each of them a key, the first and last row and column of its nodes, and those of its windows, int64 (part, 9).
+    """
+    (top, _, left, _), nodes, tall, wide, first, start = cell, 0, 0, 0, FAR, FAR
+    for i in range(kinds.shape[0]):
+        for j in range(kinds.shape[1]):
+            kinds[i, j] = -1
+            for c in range(mode.shape[0]):
+                if mode[c, top + i, left + j] == PLAIN:
+                    kinds[i, j] = 0
+            if kinds[i, j] == 0:
+                window = span[top + i, :, left + j]
+                nodes, tall, wide = nodes + 1, max(tall, window[1] - window[0]), max(wide, window[3] - window[2])
+                first, start = min(first, window[0]), min(start, window[2])
+    down, across, first = (ROWS - tall + 1) // 2 * 2, LANES + 1 - wide, first - first % 2
+    many = 0 if nodes >= LEAST and down > 0 and across > 0 else MOST + 1
+    for i in range(kinds.shape[0] if many == 0 else 0):
+        for j in range(kinds.shape[1] if many <= MOST else 0):
+            if kinds[i, j] < 0:
+                continue
+            window, k = span[top + i, :, left + j], 0
+            key = (window[0] - first) // down * FAR + (window[2] - start) // across
+            while k < many and parts[k, 0] != key:
+                k += 1
+            if k == many:
+                many += 1
+                if k == MOST:
+                    break
+                parts[k, 0] = key
+                for n in range(1, 9):
+                    parts[k, n] = FAR if n % 2 else -FAR
+            kinds[i, j] = k
+            edges = (i, i + 1, j, j + 1, window[0], window[1], window[2], window[3])
+            for n in range(8):
+                parts[k, 1 + n] = max(parts[k, 1 + n], edges[n]) if n % 2 else min(parts[k, 1 + n], edges[n])
+    if many <= MOST:
+        return max(many, 1)
+    for i in range(kinds.shape[0]):
+        for j in range(kinds.shape[1]):
+            kinds[i, j] = min(kinds[i, j], 0)
+    return 1
 
 
-def _measure_part(tile: Tile, search: Search, what: tuple[Cell, np.ndarray, np.ndarray], tables: Tables, result: Result) -> None:
-    """Find the peaks of some of the nodes of a cell, bool (row, column)."""
-    cell, union, chosen = what
+def _measure_part(
+    tile: Tile,
+    search: Search,
+    where: tuple[Cell, np.ndarray],
+    part: tuple[np.ndarray, tuple[int, int, int]],
+    tables: Tables,
+    result: Result,
+) -> None:
+    """Find the peaks of the nodes of a cell that belong to one part: the parts of nodes, its number and where the cell begins there."""
+    (cell, union), (kinds, chosen) = where, part
     layout, shape = tile.layout, _shape_of(tile.layout, cell, union)
     places, (room, fold), seams, end = place_squares(tile, cell, union)
     if end > tile.numbers.size:
         tile = tile._replace(numbers=np.concatenate([tile.numbers, np.zeros(end - tile.numbers.size, np.float32)]))
-    here = (slice(None), slice(*cell[:2]), slice(*cell[2:]))
-    span = search.span[here[1], :, here[2]] - np.array([shape.dy, shape.dy, shape.dx, shape.dx])[:, None]
-    todo = (search.mode[here] == PLAIN) & chosen
-    needed = mark_squares(layout, _by_part(todo, span, shape), (shape.rows, shape.columns))
+    nodes = (cell[1] - cell[0], cell[3] - cell[2])
+    todo, span = np.empty((len(layout.counts), *nodes), np.bool_), np.empty((nodes[0], 4, nodes[1]), np.int64)
+    needed = np.empty((shape.panels * shape.bands + 1, shape.rows, shape.columns), np.uint8)
+    mark_squares(search.mode, search.span, kinds, (*chosen, cell[0], cell[2]), shape, (layout.counts, layout.starts), todo, span, needed)
     chip = np.full(levels_of(layout) + 1, -1)
     chip[[int(n).bit_length() - 1 for n in layout.counts]] = np.arange(len(layout.counts))
-    behind = layout.starts[:, None] + layout.counts[:, None] - 1 + layout.step * np.arange(todo.shape[2])
-    for k, (first, last) in enumerate(_strips(layout, shape)):
+    strips = _strips(layout, shape)
+    for k, (first, last) in enumerate(strips):
         if k > 0:
             leave_out(result.found, (cell[0], cell[2]), search.limits, todo)
-        within = (behind >= first) & (behind < last)
-        columns = np.flatnonzero(within.any(0))
-        nodes = slice(int(columns[0]), int(columns[-1]) + 1) if columns.size else slice(0, 0)
-        blocks = nodes.start * layout.step
+        along, chips = (slice(0, nodes[1]), (todo, span)) if len(strips) == 1 else _ending(layout, (first, last), todo, span)
+        blocks = along.start * layout.step
         squares = Squares(
-            np.ascontiguousarray(needed[:, :, first:last]),
+            np.ascontiguousarray(needed[:-1, :, first:last]),
             chip,
-            layout.starts.astype(np.int64),
+            layout.starts,
             first - blocks,
             last - first,
             last < shape.columns,
@@ -93,15 +132,23 @@ def _measure_part(tile: Tile, search: Search, what: tuple[Cell, np.ndarray, np.n
             room,
             seams[k % 2],
             seams[1 - k % 2],
-            (cell[0], cell[2] + nodes.start),
+            (cell[0], cell[2] + along.start),
             search.limits,
         )
         moved = blocks * shape.side
         at = {name: getattr(places, name) + moved for name in ("r", "s", "mean", "inverse")}
-        across = max(nodes.stop - nodes.start - 1, 0) * layout.step + int(layout.counts.max())
+        across = max(along.stop - along.start - 1, 0) * layout.step + int(layout.counts[-1])
         strip = Strip(shape._replace(columns=across), places._replace(**at), squares)
-        chips = ((todo & within[:, None])[:, :, nodes], span[:, :, nodes])
-        _measure_strip(tile, search, (cell, nodes), strip, chips, tables, result)
+        _measure_strip(tile, search, (cell, along), strip, chips, tables, result)
+
+
+def _ending(layout: Layout, columns: tuple[int, int], todo: np.ndarray, span: np.ndarray) -> tuple[slice, tuple[np.ndarray, np.ndarray]]:
+    """Return the nodes along x some of whose chips end in some columns of blocks, those chips, and their windows."""
+    behind = layout.starts[:, None] + layout.counts[:, None] - 1 + layout.step * np.arange(todo.shape[2])
+    within = (behind >= columns[0]) & (behind < columns[1])
+    some = np.flatnonzero(within.any(0))
+    nodes = slice(int(some[0]), int(some[-1]) + 1) if some.size else slice(0, 0)
+    return nodes, (np.ascontiguousarray((todo & within[:, None])[:, :, nodes]), np.ascontiguousarray(span[:, :, nodes]))
 
 
 class Strip(NamedTuple):
@@ -125,7 +172,7 @@ def _measure_strip(
     (top, bottom, left, _), columns = what
     here = (slice(None), slice(top, bottom), slice(left + columns.start, left + columns.stop))
     total, scale, rims = (np.ascontiguousarray(part[here]) for part in (tile.chips.total, tile.chips.scale, search.rims))
-    todo, span = (np.ascontiguousarray(part) for part in chips)
+    todo, span = chips
     none = np.zeros((0, 0, 0), np.float32)
     nodes = Nodes(none > 0, todo, span, none.astype(np.float64), none, total, scale, rims)
     gaps = Gaps(images_of(tile), images_of(tile), tile.min_valid, np.zeros(0), 0, np.zeros(todo.shape, np.bool_))
@@ -137,20 +184,10 @@ def _measure_strip(
 
 def _shape_of(layout: Layout, cell: Cell, union: np.ndarray) -> Shape:
     """Return how a cell is cut; its offsets begin with an even one along y."""
-    rows, columns = ((cell[k + 1] - cell[k] - 1) * layout.step + int(layout.counts.max()) for k in (0, 2))
+    rows, columns = ((cell[k + 1] - cell[k] - 1) * layout.step + int(layout.counts[-1]) for k in (0, 2))
     first = int(union[0]) - int(union[0]) % 2
     parts = paired_offsets_for(int(union[1]) - first, int(union[3] - union[2]))
     return Shape(layout.side, layout.step, rows, columns, *parts, first, int(union[2]))
-
-
-def _by_part(todo: np.ndarray, span: np.ndarray, shape: Shape) -> np.ndarray:
-    """Return which chips need which parts of the offsets: bool (part, chip, row, column)."""
-    reach = shape.vectors * LANES
-    parts = []
-    for part in range(shape.panels * shape.bands):
-        dy, dx = part // shape.panels * shape.group, part % shape.panels * reach
-        parts.append(todo & (span[:, 0] < dy + shape.group) & (span[:, 1] > dy) & (span[:, 2] < dx + reach) & (span[:, 3] > dx))
-    return np.stack(parts)
 
 
 def _strips(layout: Layout, shape: Shape) -> list[tuple[int, int]]:
@@ -167,7 +204,7 @@ def place_squares(tile: Tile, cell: Cell, union: np.ndarray) -> tuple[Places, tu
     chips, many, reach = len(layout.counts), (1 << levels_of(layout)) - 1, shape.vectors * LANES
     line, parts, height = shape.group * reach, shape.panels * shape.bands, shape.bands * shape.group
     columns = max(last - first for first, last in _strips(layout, shape))
-    nodes = chips * min(columns + int(layout.counts.max()), cell[3] - cell[2]) * height
+    nodes = chips * min(columns + int(layout.counts[-1]), cell[3] - cell[2]) * height
     sizes = [
         tile.boxes.end,
         2 * many * parts * line,
