@@ -34,11 +34,11 @@ def test_all_that_a_chip_is_made_of_is_needed_and_nothing_else() -> None:
     span = np.zeros((6, 4, 7), np.int64)
     span[:, 0], span[:, 1], span[:, 2], span[:, 3] = np.where(bands == 1, 4, -1), np.where(bands == 0, 4, 5), 10, 11
     todo, moved = np.empty((2, 4, 5), np.bool_), np.empty((4, 4, 5), np.int64)
-    needed = np.empty((3, *layout.shape), np.uint8)
-    mark_squares(mode.astype(np.uint8), span, kinds, (1, 2, 3, 1, 2), shape, (layout.counts, layout.starts), todo, moved, needed)
+    needed = np.zeros((2, *layout.shape), np.uint8)
+    mark_squares(mode.astype(np.uint8), span, kinds, (1, 2, 3, 1, 2), shape, (np.array([-1, 0, -1, 1]), layout.starts), todo, moved, needed)
     np.testing.assert_array_equal(todo, (mode[:, 1:5, 2:] == PLAIN) & (kinds[2:, 3:] == 1))
     np.testing.assert_array_equal(moved, span[1:5, :, 2:] - np.array([-4, -4, 10, 10])[:, None])
-    needed, here = needed[:2], bands[1:5, 2:]
+    here = bands[1:5, 2:]
     assert todo.any()
     todo = np.stack([todo & (here != 1), todo & (here != 0)])
     direct = np.zeros_like(needed)

@@ -57,8 +57,8 @@ def choose_chips(windows, ground, layout, chips, limits, found, span, mode, rims
             span[i, 0, j], span[i, 1, j], span[i, 2, j], span[i, 3, j] = top, bottom, left, right
             some, settled = False, False
             for c in range(mode.shape[0]):
-                if begun and wanted[c, i, j]:
-                    found[c, i, j] = np.float32(np.nan)
+                for k in range(found.shape[3] if begun and wanted[c, i, j] else 0):
+                    found[c, i, j, k] = np.float32(np.nan)
             for c in range(mode.shape[0]):
                 settled = settled or (begun and c > 1 and is_settled(found, c - 2, i, j, limits))
                 mode[c, i, j] = NONE
@@ -71,8 +71,8 @@ def choose_chips(windows, ground, layout, chips, limits, found, span, mode, rims
                 some, mode[c, i, j] = True, LEVELLED if bright[c, i, j] else PLAIN
                 if gappy or not _lies_in(chip, bounds[0]) or not _lies_in(other, bounds[1]):
                     gaps = _find_rectangle(bounds, (r_total, s_total), far, chip, other, rims[c, i, j])
-                    if bright[c, i, j]:
-                        rims[c, i, j] = 0
+                    for k in range(8 if bright[c, i, j] else 0):
+                        rims[c, i, j, k] = 0
                     if gaps and rims[c, i, j, 1] == 0:
                         mode[c, i, j] = GAPPY if bright[c, i, j] else MASKED
             if some:

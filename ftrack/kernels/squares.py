@@ -84,42 +84,37 @@ def mark_squares(mode, span, kinds, where, shape, chips, todo, moved, needed):
         Which are chosen, where these begin in that rectangle, and where among all nodes.
     shape : Shape
         How they are cut.
-    chips : (counts, starts)
-        See ``ftrack.kernels.layout.Layout``.
+    chips : (chip, starts)
+        See ``Squares``.
     todo, moved
         Filled: see ``ftrack.kernels.strip.Nodes``.
-    needed : uint8 (parts of the offsets and one more, block row, block column)
-        Filled; the last of them is room.
+    needed : uint8 (part of the offsets, block row, block column)
+        Result, zero before.
     """
-    (kind, row, column, top, left), (counts, starts), (rows, columns) = where, chips, needed.shape[1:]
+    (kind, row, column, top, left), (chip, starts), step = where, chips, shape.step
     for i in range(todo.shape[1]):
         for j in range(todo.shape[2]):
             for k in range(4):
                 moved[i, k, j] = span[top + i, k, left + j] - (shape.dy if k < 2 else shape.dx)
-            for c in range(counts.size):
+            for c in range(todo.shape[0]):
                 todo[c, i, j] = kinds[row + i, column + j] == kind and mode[c, top + i, left + j] == PLAIN
-    squares = needed[needed.shape[0] - 1]
-    for part in range(needed.shape[0] - 1):
-        dy, dx, number = part // shape.panels * shape.group, part % shape.panels * shape.vectors * LANES, needed[part]
-        number[:], squares[:] = 0, 0
-        size = counts[-1]
-        while size > 0:
-            for c in range(counts.size):
-                end = starts[c] + size - 1
-                for i in range(todo.shape[1] if counts[c] == size else 0):
-                    for j in range(todo.shape[2]):
-                        down = moved[i, 0, j] < dy + shape.group and moved[i, 1, j] > dy
-                        if todo[c, i, j] and down and moved[i, 2, j] < dx + shape.vectors * LANES and moved[i, 3, j] > dx:
-                            squares[end + i * shape.step, end + j * shape.step] = 1
-            size //= 2
-            for y in range(rows):
-                for x in range(columns):
-                    number[y, x] += squares[y, x]
-                for x in range(columns - size if size > 0 else 0):
-                    squares[y, x] |= squares[y, x + size]
-            for y in range(rows - size if size > 0 else 0):
-                for x in range(columns):
-                    squares[y, x] |= squares[y + size, x]
+    for part in range(needed.shape[0]):
+        dy, dx = part // shape.panels * shape.group, part % shape.panels * shape.vectors * LANES
+        for level in range(chip.size - 1, -1, -1):
+            c, half = chip[level], 1 << level >> 1
+            end = starts[c] + (1 << level) - 1
+            for i in range(todo.shape[1] if c >= 0 else 0):
+                for j in range(todo.shape[2]):
+                    down = moved[i, 0, j] < dy + shape.group and moved[i, 1, j] > dy
+                    if todo[c, i, j] and down and moved[i, 2, j] < dx + shape.vectors * LANES and moved[i, 3, j] > dx:
+                        at = end + j * step
+                        needed[part, end + i * step, at] = max(needed[part, end + i * step, at], level + 1)
+            for y in range(half, needed.shape[1] if half > 0 else 0):
+                for x in range(half, needed.shape[2]):
+                    if needed[part, y, x] > level:
+                        needed[part, y, x - half] = max(needed[part, y, x - half], level)
+                        needed[part, y - half, x] = max(needed[part, y - half, x], level)
+                        needed[part, y - half, x - half] = max(needed[part, y - half, x - half], level)
 
 
 @inner

@@ -63,30 +63,29 @@ def tell_apart(mode, span, cell, kinds, parts):
                 if mode[c, top + i, left + j] == PLAIN:
                     kinds[i, j] = 0
             if kinds[i, j] == 0:
-                window = span[top + i, :, left + j]
-                nodes, tall, wide = nodes + 1, max(tall, window[1] - window[0]), max(wide, window[3] - window[2])
-                first, start = min(first, window[0]), min(start, window[2])
+                nodes, first, start = nodes + 1, min(first, span[top + i, 0, left + j]), min(start, span[top + i, 2, left + j])
+                tall = max(tall, span[top + i, 1, left + j] - span[top + i, 0, left + j])
+                wide = max(wide, span[top + i, 3, left + j] - span[top + i, 2, left + j])
     down, across, first = (ROWS - tall + 1) // 2 * 2, LANES + 1 - wide, first - first % 2
     many = 0 if nodes >= LEAST and down > 0 and across > 0 else MOST + 1
     for i in range(kinds.shape[0] if many == 0 else 0):
         for j in range(kinds.shape[1] if many <= MOST else 0):
             if kinds[i, j] < 0:
                 continue
-            window, k = span[top + i, :, left + j], 0
-            key = (window[0] - first) // down * FAR + (window[2] - start) // across
+            k, key = 0, (span[top + i, 0, left + j] - first) // down * FAR + (span[top + i, 2, left + j] - start) // across
             while k < many and parts[k, 0] != key:
                 k += 1
             if k == many:
                 many += 1
                 if k == MOST:
                     break
-                parts[k, 0] = key
-                for n in range(1, 9):
-                    parts[k, n] = FAR if n % 2 else -FAR
-            kinds[i, j] = k
-            edges = (i, i + 1, j, j + 1, window[0], window[1], window[2], window[3])
-            for n in range(8):
-                parts[k, 1 + n] = max(parts[k, 1 + n], edges[n]) if n % 2 else min(parts[k, 1 + n], edges[n])
+                for n in range(9):
+                    parts[k, n] = key if n == 0 else FAR if n % 2 else -FAR
+            kinds[i, j], parts[k, 2] = k, i + 1
+            parts[k, 1], parts[k, 3], parts[k, 4] = min(parts[k, 1], i), min(parts[k, 3], j), max(parts[k, 4], j + 1)
+            for n in range(5, 9, 2):
+                parts[k, n] = min(parts[k, n], span[top + i, n - 5, left + j])
+                parts[k, n + 1] = max(parts[k, n + 1], span[top + i, n - 4, left + j])
     if many <= MOST:
         return max(many, 1)
     for i in range(kinds.shape[0]):
@@ -111,10 +110,10 @@ def _measure_part(
         tile = tile._replace(numbers=np.concatenate([tile.numbers, np.zeros(end - tile.numbers.size, np.float32)]))
     nodes = (cell[1] - cell[0], cell[3] - cell[2])
     todo, span = np.empty((len(layout.counts), *nodes), np.bool_), np.empty((nodes[0], 4, nodes[1]), np.int64)
-    needed = np.empty((shape.panels * shape.bands + 1, shape.rows, shape.columns), np.uint8)
-    mark_squares(search.mode, search.span, kinds, (*chosen, cell[0], cell[2]), shape, (layout.counts, layout.starts), todo, span, needed)
+    needed = np.zeros((shape.panels * shape.bands, shape.rows, shape.columns), np.uint8)
     chip = np.full(levels_of(layout) + 1, -1)
     chip[[int(n).bit_length() - 1 for n in layout.counts]] = np.arange(len(layout.counts))
+    mark_squares(search.mode, search.span, kinds, (*chosen, cell[0], cell[2]), shape, (chip, layout.starts), todo, span, needed)
     strips = _strips(layout, shape)
     for k, (first, last) in enumerate(strips):
         if k > 0:
@@ -122,7 +121,7 @@ def _measure_part(
         along, chips = (slice(0, nodes[1]), (todo, span)) if len(strips) == 1 else _ending(layout, (first, last), todo, span)
         blocks = along.start * layout.step
         squares = Squares(
-            np.ascontiguousarray(needed[:-1, :, first:last]),
+            np.ascontiguousarray(needed[:, :, first:last]),
             chip,
             layout.starts,
             first - blocks,
