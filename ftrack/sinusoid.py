@@ -160,7 +160,8 @@ def fit_places(given: Mapping[str, np.ndarray], model: Model, max_days: float | 
     """
     count = given["vx"].shape[1]
     found = np.full((len(RESULTS), count), np.nan, np.float32)
-    found[[RESULTS.index("count"), RESULTS.index("fit_flag")]] = np.array([[0], [int(Lack.FEW_VECTORS)]])
+    nothing = _told(np.zeros((1, len(model.days)), bool), model)[1][0]
+    found[[RESULTS.index("count"), RESULTS.index("fit_flag")]] = np.array([[0], [nothing]])
     step = max(1, VALUES // max(1, len(model.days)))
     for here in (slice(start, min(start + step, count)) for start in range(0, count, step)):
         some = {name: np.ascontiguousarray((part if part.shape[1] == 1 else part[:, here]).T) for name, part in given.items()}
