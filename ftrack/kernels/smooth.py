@@ -28,7 +28,8 @@ def smooth(values: np.ndarray, known: np.ndarray, weights: np.ndarray, out: np.n
     out : float64 (plane, row, column)
         Result; NaN where nothing is known within the radius.
     """
-    _smooth(values, known, weights, 0.0, (np.empty(room_of(values.shape, weights.size)), out, out, known), out)
+    flat = out.reshape(-1)
+    _smooth(values, known, weights, 0.0, (np.empty(room_of(values.shape, weights.size)), flat, flat, known), flat)
 
 
 def sharpen(values: np.ndarray, known: np.ndarray, weights: np.ndarray, sharper: float, field: np.ndarray) -> None:
@@ -43,8 +44,8 @@ def sharpen(values: np.ndarray, known: np.ndarray, weights: np.ndarray, sharper:
     field : float64 (plane, row, column)
         Changed where something is known within the radius.
     """
-    room, (once, twice), there = np.empty(room_of(values.shape, weights.size)), np.empty((2, *field.shape)), np.empty_like(known)
-    _smooth(values, known, weights, sharper, (room, once, twice, there), field)
+    room, (once, twice), there = np.empty(room_of(values.shape, weights.size)), np.empty((2, field.size)), np.empty_like(known)
+    _smooth(values, known, weights, sharper, (room, once, twice, there), field.reshape(-1))
 
 
 def room_of(shape: tuple[int, ...], taps: int) -> int:
@@ -55,19 +56,19 @@ def room_of(shape: tuple[int, ...], taps: int) -> int:
 
 @filling
 def _smooth(values, known, weights, sharper, rooms, field):
-    (room, once, twice, there), (planes, rows, columns) = rooms, values.shape
-    smooth_planes(values.reshape(-1), known.size, planes, known, weights, room, once.reshape(-1))
+    (room, once, twice, there), planes, count = rooms, values.shape[0], known.size
+    smooth_planes(values.reshape(-1), count, planes, known, weights, room, once)
     if not sharper > 0.0:
         return
-    for i in range(rows):
-        for j in range(columns):
-            there[i, j] = once[0, i, j] == once[0, i, j]
-    smooth_planes(once.reshape(-1), known.size, planes, there, weights, room, twice.reshape(-1))
+    found = there.reshape(-1)
+    for m in range(count):
+        found[m] = once[m] == once[m]
+    smooth_planes(once, count, planes, there, weights, room, twice)
     for p in range(planes):
-        for i in range(rows):
-            for j in range(columns):
-                if there[i, j]:
-                    field[p, i, j] = once[p, i, j] + sharper * (once[p, i, j] - twice[p, i, j])
+        for m in range(count):
+            k = p * count + m
+            if found[m]:
+                field[k] = once[k] + sharper * (once[k] - twice[k])
 
 
 @shared
