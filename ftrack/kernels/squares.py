@@ -176,18 +176,18 @@ def _fetch_below(numbers, shape, places, squares, i, j):
 @inner
 def _fold(numbers, shape, places, squares, i, begin):
     """Write what stands for pairs of rows of blocks if any is needed; return the places for both images and how far apart rows lie."""
-    side, reach = shape.side, shape.panels * shape.vectors * LANES
-    end, rows = min(begin + TOGETHER, squares.columns), side + shape.bands * shape.group - 2
-    pitch = TOGETHER * side + reach
-    folds, some = (squares.fold, squares.fold + side * pitch, pitch), False
+    side, reach, rows = shape.side, shape.panels * shape.vectors * LANES, shape.side + shape.bands * shape.group - 2
+    pitch, first, last = TOGETHER * side + reach, squares.columns, begin
     for part in range(shape.panels * shape.bands):
-        for j in range(begin, end):
-            some |= squares.needed[part, i, j] > 0
-    if some:
-        x, columns = (begin + squares.shift) * side, (end - begin) * side
+        for j in range(begin, min(begin + TOGETHER, squares.columns)):
+            if squares.needed[part, i, j] > 0:
+                first, last = min(first, j), max(last, j + 1)
+    if first < last:
+        x, columns, moved = (first + squares.shift) * side, (last - first) * side, (first - begin) * side
         r, s = places.r + i * side * places.r_step + x, places.s + i * side * places.s_step + x
-        fold_blocks(numbers, r, places.r_step, s, places.s_step, side, (columns, columns + reach, rows), folds)
-    return folds
+        room = (squares.fold + moved, squares.fold + side * pitch + moved, pitch)
+        fold_blocks(numbers, r, places.r_step, s, places.s_step, side, (columns, columns + reach, rows), room)
+    return squares.fold, squares.fold + side * pitch, pitch
 
 
 @inner
