@@ -13,7 +13,7 @@ from scipy.ndimage import map_coordinates
 from benchmarks import accuracy, efficiency, glacier, kernel, peers, report, rock, scale, scenes
 from benchmarks.engines import BASELINE, FULL, autorift_core, available_engines, in_threads, scene_each
 from benchmarks.memory import write_archive
-from benchmarks.suite import tiles
+from benchmarks.suite import season, tiles
 from ftrack.cluster import open_client
 from ftrack.config import ClusterSettings
 from ftrack.cube import open_cube
@@ -264,6 +264,11 @@ def test_the_suite_of_small_timings_runs(monkeypatch: pytest.MonkeyPatch) -> Non
     tile.setup()
     assert match.reference.shape == prefilter.image.shape == tile.images[0].shape == (160, 160)
     assert match.solve.chip_sizes == (32,) and np.isfinite(clean.motion[:2]).all()
+    monkeypatch.setattr(season, "SIDE", 3)
+    fitted = season.Season()
+    fitted.setup()
+    fitted.time_fit()
+    assert season.seasonal_fit(fitted.velocities)["v_amp"].median() == pytest.approx(100 * np.hypot(1, 0.3), rel=0.05)
 
 
 def test_a_null_run_is_planned_and_driven_for_real(tmp_path: Path) -> None:
