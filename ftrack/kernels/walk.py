@@ -38,7 +38,7 @@ def measure_squares(tile: Tile, search: Search, cell: Cell, union: np.ndarray, t
     """Find the peaks of the nodes of a cell whose sums are plain."""
     top, bottom, left, right = cell
     kinds, parts = np.empty((bottom - top, right - left), np.int64), np.empty((MOST, 9), np.int64)
-    many = tell_apart(search.mode, search.span, cell, kinds, parts)
+    many = tell_apart(search.mode, search.span, cell, LEAST, kinds, parts)
     if many == 1:
         _measure_part(tile, search, (cell, union), (kinds, (0, 0, 0)), tables, result)
         return
@@ -49,11 +49,12 @@ def measure_squares(tile: Tile, search: Search, cell: Cell, union: np.ndarray, t
 
 
 @filling
-def tell_apart(mode, span, cell, kinds, parts):
+def tell_apart(mode, span, cell, least, kinds, parts):
     """Tell nodes with plain sums apart by where their windows lie, if those of a part then fit into one vector.
 
-    Return how many parts there are; fill the part of every node of a cell, -1 = none, int64 (row, column), and, if there are more than one,
-    for each of them a key, the first and last row and column of its nodes, and those of its windows, int64 (part, 9).
+    Return how many parts there are, one if there are fewer nodes than ``least``; fill the part of every node of a cell, -1 = none, int64
+    (row, column), and, if there are several, for each of them a key, the first and last row and column of its nodes, and those of its
+    windows, int64 (part, 9).
     """
     (top, _, left, _), nodes, tall, wide, first, start = cell, 0, 0, 0, FAR, FAR
     for i in range(kinds.shape[0]):
@@ -67,7 +68,7 @@ def tell_apart(mode, span, cell, kinds, parts):
                 tall = max(tall, span[top + i, 1, left + j] - span[top + i, 0, left + j])
                 wide = max(wide, span[top + i, 3, left + j] - span[top + i, 2, left + j])
     down, across, first = (ROWS - tall + 1) // 2 * 2, LANES + 1 - wide, first - first % 2
-    many = 0 if nodes >= LEAST and down > 0 and across > 0 else MOST + 1
+    many = 0 if nodes >= least and down > 0 and across > 0 else MOST + 1
     for i in range(kinds.shape[0] if many == 0 else 0):
         for j in range(kinds.shape[1] if many <= MOST else 0):
             if kinds[i, j] < 0:
