@@ -30,10 +30,8 @@ def choose_chips(windows, ground, layout, chips, limits, found, span, mode, rims
         The secondary begins ``far`` px above and left of the reference; for the others see ``ftrack.kernels.layout.Layout``.
     chips : (usable, wanted, far)
         Bool (chip, row, column): those with pixels and texture, those wanted, and those with a mean too large for the spread.
-    limits : (float, float)
-        Chips are left out where a smaller one is settled by these, see ``ftrack.kernels.certain``.
-    found : float32 (chip, row, column, 14)
-        NaN is written for chips that are wanted; may be empty.
+    limits, found : (float, float), float32 (chip, row, column, 14)
+        Chips are left out where a smaller one is settled, see ``ftrack.kernels.certain``. NaN is written for those wanted; may be empty.
     span, mode, rims
         Results, see ``ftrack.kernels.tiles.Search``. Rims are first and last row and first and last column of the valid pixels in the
         chip, and of those in the secondary, counted from the chip's first pixel, where both are rectangles but not whole.
@@ -47,15 +45,13 @@ def choose_chips(windows, ground, layout, chips, limits, found, span, mode, rims
         chips,
     )
     begun, gappy = found.size > 0, r_total.size > 0
-    for k in range(4):
-        extent[k], extent[4 + k] = FAR, -FAR
-    extent[8] = 0
+    for k in range(9):
+        extent[k] = FAR if k < 4 else -FAR if k < 8 else 0
     for i in range(mode.shape[1]):
         for j in range(mode.shape[2]):
-            reach = radius[i, j]
+            reach, some, settled = radius[i, j], False, False
             top, bottom, left, right = dy[i, j] - reach, dy[i, j] + reach + 1, dx[i, j] - reach, dx[i, j] + reach + 1
             span[i, 0, j], span[i, 1, j], span[i, 2, j], span[i, 3, j] = top, bottom, left, right
-            some, settled = False, False
             for c in range(mode.shape[0]):
                 for k in range(found.shape[3] if begun and wanted[c, i, j] else 0):
                     found[c, i, j, k] = np.float32(np.nan)
