@@ -127,7 +127,7 @@ def assign_once(state: Any) -> None:
 
 
 class _Known:
-    """A typing context that remembers what operators give for numbers."""
+    """A typing context that remembers what operators give for numbers, and has functions compiled for no single number of their own."""
 
     def __init__(self, context: Any, known: dict[Any, Any]) -> None:
         self._context, self._known = context, known
@@ -136,6 +136,8 @@ class _Known:
         return getattr(self._context, name)
 
     def resolve_function_type(self, func: Any, args: tuple[Any, ...], kws: dict[str, Any]) -> Any:
+        if isinstance(func, types.Dispatcher):
+            args = tuple(types.unliteral(arg) for arg in args)
         if kws or type(func) is not types.Function or not all(isinstance(arg, types.Number | types.Boolean) for arg in args):
             return self._context.resolve_function_type(func, args, kws)
         if (func, args) not in self._known:

@@ -144,6 +144,12 @@ def _goes_on(rims, span):
 
 
 @inner
+def _pixels(rims):
+    """Return first and last row and column of a cut chip."""
+    return np.int64(rims[0]), np.int64(rims[1]), np.int64(rims[2]), np.int64(rims[3])
+
+
+@inner
 def _where(rims, moved):
     """Return first and last row and column of the secondary, counted from what the chip is compared with at the first offset."""
     return rims[4] - moved[0], rims[5] - moved[0], rims[6] - moved[1], rims[7] - moved[1]
@@ -237,7 +243,7 @@ def _multiply_boxes(numbers, boxes, size, out, count, lines, pitch):
 def _fill_beside(numbers, reference, secondary, what, group, target, far, rooms):
     """Write A and B of cut chips beside each other that are compared with the same rows; set where a spread is lost."""
     (rims, moved, span, (_, fewest)), (many, along), (out, height, width), (_, lines, pitch) = what, group, target, rooms
-    r0, r1, c0, c1, left, offsets = rims[0], rims[1], rims[2], rims[3], span[2], span[3] - span[2]
+    (r0, r1, c0, c1), left, offsets = _pixels(rims), span[2], span[3] - span[2]
     (s0, s1, _, _), count, last = _where(rims, moved), (many - 1) * along + offsets, span[0] - 2
     parts = np.empty((2, many, span[1] - span[0]), np.float32)
     for k in range(many):
@@ -275,7 +281,7 @@ def _measure_rows(numbers, reference, chip, rows, fewest, parts, rooms):
 def _fill_alone(numbers, reference, secondary, what, target, rooms):
     """Write A and B of one cut chip, first the reference's part; return whether a spread is lost."""
     (rims, moved, span, (_, fewest)), (out, height, width), (_, lines, pitch) = what, target, rooms
-    r0, r1, c0, c1, left, count = rims[0], rims[1], rims[2], rims[3], span[2], span[3] - span[2]
+    (r0, r1, c0, c1), left, count = _pixels(rims), span[2], span[3] - span[2]
     (s0, s1, t0, t1), lost, last, known, edges = _where(rims, moved), False, span[0] - 2, (0, 0), (0, 0)
     upwards = s1 - span[1] + 1 < r1
     count_columns(rooms, (c0, c1), (t0 - left, t1 - left, count), count)
@@ -334,7 +340,7 @@ def _fill_down(numbers, reference, secondary, what, kept, target, rooms):
     """
     (rims, moved, span, (size, fewest)), (rows, place, n, along, known), (_, lines, pitch) = what, kept, rooms
     (out, height, width), (_, _, t0, t1), left, count = target, _where(rims, moved), span[2], span[3] - span[2]
-    c0, c1, lost, parts = rims[2], rims[3], False, (span[1] - span[0] + along - 1) // along
+    (_, _, c0, c1), lost, parts = _pixels(rims), False, (span[1] - span[0] + along - 1) // along
     inverse = place + parts * along * width
     count_columns(rooms, (c0, c1), (t0 - left, t1 - left, count), count)
     sum_columns(numbers, reference, (0, size, c0, c1), (0, 0), rooms)
