@@ -20,8 +20,9 @@ from ftrack.kernels.sweep import sweep_squares
 from ftrack.kernels.tiles import Cell, Result, Search, Tables, Tile, images_of
 from ftrack.kernels.vectors import PAIRS
 
-CACHE = 8_000_000
-"""Bytes of sums that a strip may keep, so that they stay in the cache that processors share; narrower strips cost more where they meet."""
+CACHE = 4_000_000
+"""Bytes of sums that a strip may keep, so that those of several threads stay in the cache that they share; narrower strips cost more
+where they meet."""
 
 FEWEST = 8
 """Blocks along x of a strip at the least."""
