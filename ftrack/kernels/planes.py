@@ -26,6 +26,14 @@ ALIGNED = 2 * LANES
 KIND = ir.VectorType(ir.DoubleType(), LANES)
 
 
+Operator = Callable[["Vector", Any], "Vector"]
+
+
+def _both_ways(name: str) -> tuple[Operator, Operator]:
+    """Return the operators that write an instruction, for a vector on the left and on the right."""
+    return (lambda self, other: self._write(name, self, other)), (lambda self, other: self._write(name, other, self))
+
+
 class Vector:
     """Numbers side by side, or truths, or a single number of a kernel that is being written."""
 
@@ -45,29 +53,10 @@ class Vector:
         write = self.builder.fcmp_unordered if sign == "!=" else self.builder.fcmp_ordered
         return Vector(self.builder, write(sign, self.value, self._of(other)))
 
-    def __add__(self, other: Any) -> Vector:
-        return self._write("fadd", self, other)
-
-    def __radd__(self, other: Any) -> Vector:
-        return self._write("fadd", other, self)
-
-    def __sub__(self, other: Any) -> Vector:
-        return self._write("fsub", self, other)
-
-    def __rsub__(self, other: Any) -> Vector:
-        return self._write("fsub", other, self)
-
-    def __mul__(self, other: Any) -> Vector:
-        return self._write("fmul", self, other)
-
-    def __rmul__(self, other: Any) -> Vector:
-        return self._write("fmul", other, self)
-
-    def __truediv__(self, other: Any) -> Vector:
-        return self._write("fdiv", self, other)
-
-    def __rtruediv__(self, other: Any) -> Vector:
-        return self._write("fdiv", other, self)
+    __add__, __radd__ = _both_ways("fadd")
+    __sub__, __rsub__ = _both_ways("fsub")
+    __mul__, __rmul__ = _both_ways("fmul")
+    __truediv__, __rtruediv__ = _both_ways("fdiv")
 
     def __neg__(self) -> Vector:
         return Vector(self.builder, self.builder.fneg(self.value))
